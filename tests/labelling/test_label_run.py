@@ -28,6 +28,7 @@ from tunewright.labelling.summary import summary
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.tables import Capture, Review, label_queue_of
 from tunewright.pii import Pseudonymiser, Replacement
+from tunewright.review.acts import ReviewChoice, save
 from tunewright.tasks import Example
 
 pytestmark = pytest.mark.slow
@@ -253,6 +254,41 @@ def test_what_people_said_stays_where_the_file_changes_and_what_they_took_back_g
             review.undone = review.time
         session.commit()
     assert label(spec).test == 15
+
+
+def test_people_are_asked_again_where_their_label_has_another_name(
+    play: Callable[..., LargeModel], tmp_path: Path
+) -> None:
+    played = play(1.0)
+    apis = {"api": played.url}
+    spec = project(tmp_path, apis, count=60, people=30, two_people=0)
+    label(spec)
+    answer(spec)
+    before = label(spec)
+    assert (before.test, before.outdated) == (30, {})
+    former = [text for text in (row["text"] for row in rows_of(spec, "test.jsonl").values()) if truth(text) == "refund"]
+    old, played.reply = played.reply, lambda asked: f"{truth(asked)}s" if truth(asked) == "refund" else truth(asked)
+    task = {**spec.task.model_dump(), "labels": ["billing", "defect", "refunds"]}
+    renamed = project(tmp_path, apis, count=60, people=30, two_people=0, task=task)
+    report = label(renamed)
+    assert report.outdated == {"'refund' is none of the labels": len(former)}
+    assert (report.test, report.waiting) == (30 - len(former), len(former))
+    assert report.audit.together and report.audit.together.value == 1
+    assert "refund" not in {row["label"] for row in rows_of(spec, "test.jsonl").values()}
+    assert f"People's answers to {len(former)} of the requests do not fit" in "\n".join(summary(renamed, report))
+    assert {each.request for each in captures(spec) if each.state == "conflict"} == set(former)
+    played.reply = old
+    assert label(spec).test == 30, "with its old name they count again"
+    assert not [each for each in captures(spec) if each.state == "conflict"]
+    label(renamed)
+    with closing(open_store(spec)) as store, store.session() as session:
+        again = [each.id for each in captures(spec) if each.state == "conflict"]
+        saved = save(
+            session, again, label_queue_of(spec.name), "ann", ReviewChoice("refunds"), source="settle", wanted=1
+        )
+    assert saved.count == len(former)
+    last = label(renamed)
+    assert (last.test, last.outdated) == (30, {})
 
 
 def test_people_who_differ_make_no_test_row_until_somebody_settles(

@@ -53,7 +53,7 @@ def put(store: Store, *rows: object) -> None:
         session.add_all(rows)
 
 
-def seen(store: Store, runs: Path, captures: int = 100, minutes: float = 600) -> Canary:
+def seen(store: Store, runs: Path, captures: int = 100, minutes: float = 600, **more: bool) -> Canary:
     """What a canary has found that began an hour ago."""
     runs.mkdir(exist_ok=True)
     write_serving(runs, served_from("bundle-1", "old").trying("bundle-2", "new", 0.1))
@@ -67,6 +67,7 @@ def seen(store: Store, runs: Path, captures: int = 100, minutes: float = 600) ->
         margin=0.02,
         p95_ms=100,
         collect=lambda: None,
+        **more,
     )
 
 
@@ -97,6 +98,17 @@ def test_what_happens_more_often_with_the_challenger_is_against_it(what: str, st
         put(store, *(wrong(n, "new") for n in range(0, 100, 6)), wrong(0, "old"))
     (reason,) = seen(store, tmp_path).against
     assert what in reason and reason.startswith("17 of its 100 requests")
+
+
+@pytest.mark.parametrize(("old", "new", "counts"), [(None, True, True), (False, None, True), (False, True, False)])
+def test_escalations_are_compared_only_where_both_have_a_threshold_and_somebody_acts_on_it(
+    store: Store, tmp_path: Path, old: bool | None, new: bool | None, counts: bool
+) -> None:
+    put(store, *(capture(n, "old", escalate=old) for n in range(900)))
+    put(store, *(capture(n, "new", escalate=new and n % 20 == 0) for n in range(100)))
+    found = seen(store, tmp_path, escalations=counts)
+    assert (found.captures, found.against) == (100, [])
+    assert "escalated" not in found.sentence
 
 
 def test_a_request_that_came_a_hundred_times_counts_once(store: Store, tmp_path: Path) -> None:

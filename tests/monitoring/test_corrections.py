@@ -21,6 +21,7 @@ from tunewright.monitoring.corrections import NewCorrections, collect_correction
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Capture, Review
+from tunewright.review.acts import ReviewChoice, save
 
 pytestmark = pytest.mark.slow
 
@@ -236,14 +237,94 @@ def test_an_answer_that_the_data_contradicts_needs_two_people_and_the_old_row_is
     assert [(each.capture, each.detail) for each in collected.contradicted] == [("two", "train.jsonl:4 says billing")]
 
 
+ALIKE = "where is my lost parcel now"
+
+
+def alike(store: Store, answers: str) -> list[str]:
+    """Near copies that a person each has reviewed: d for defect, r for refund."""
+    for number, letter in enumerate(answers):
+        asked(store, f"c{number}", f"{ALIKE}{'?' * number}", time=NOW + timedelta(minutes=number))
+        said(store, f"c{number}", {"d": "defect", "r": "refund"}[letter], f"person {number}")
+    return [f"c{number}" for number in range(len(answers))]
+
+
+def states(store: Store) -> dict[str, str]:
+    with store.session() as session:
+        return {each.id: each.state for each in session.scalars(select(Capture))}
+
+
+def settled(store: Store, capture: str, answer: str, by: str) -> int:
+    """What a person settles on the page Agreement; how many captures it was saved for."""
+    with store.session() as session:
+        return save(session, [capture], "tickets", by, ReviewChoice(answer), source="settle", wanted=1).count
+
+
+def test_one_slip_among_alike_requests_is_outvoted_by_all_who_answered_them(spec: Spec, store: Store) -> None:
+    *most, slip = alike(store, "ddddddr")
+    collected = collect_corrections(spec, store)
+    assert texts(rows(spec)) == [("c0", "defect")]
+    assert rejected(collected) == dict.fromkeys(most[1:], "adds nothing") | {slip: "outvoted on alike requests"}
+    assert states(store) == dict.fromkeys(most, "done") | {slip: "conflict"}
+    assert settled(store, slip, "defect", "carla") == 1
+    assert rejected(collect_corrections(spec, store)) == {slip: "adds nothing"}
+
+
+def test_alike_requests_with_as_many_people_for_each_answer_wait_to_be_settled(spec: Spec, store: Store) -> None:
+    names = alike(store, "ddrr")
+    assert set(rejected(collect_corrections(spec, store, dry_run=True)).values()) == {"a tie on alike requests"}
+    assert set(states(store).values()) == {"done"}
+    collected = collect_corrections(spec, store)
+    assert rejected(collected) == dict.fromkeys(names, "a tie on alike requests")
+    assert collected.rejected[0].detail == f"alike, with another answer: {ALIKE}??: refund"
+    assert set(states(store).values()) == {"conflict"}
+    assert settled(store, "c3", "defect", "carla") == 1
+    assert texts(rows(spec, collect_corrections(spec, store).number or 0)) == [("c0", "defect")]
+    assert states(store) == {"c0": "done", "c1": "done", "c2": "conflict", "c3": "done"}
+
+
+def test_a_label_that_left_the_spec_can_be_replaced(spec: Spec, store: Store) -> None:
+    said(store, asked(store, "c1"), "complaint", "anna")
+    said(store, asked(store, "c2"), "complaint", "anna")
+    assert set(rejected(collect_corrections(spec, store)).values()) == {"a label that the spec does not have"}
+    assert settled(store, "c1", "defect", "anna") == 1
+    assert collect_corrections(spec, store).answers == {"defect": 1}
+    more = make_spec(spec.folder, task={**spec.task.model_dump(), "labels": [*LABELS, "complaint"]})
+    assert collect_corrections(more, store).answers == {"complaint": 1}
+    assert states(store) == {"c1": "done", "c2": "done"}
+
+
+def test_two_people_who_agree_on_near_copies_of_an_old_row_are_two(spec: Spec, store: Store) -> None:
+    text = read_jsonl(spec.folder / "train.jsonl")[0]["text"]
+    said(store, asked(store, "c1", f"{text}!"), "refund", "anna")
+    said(store, asked(store, "c2", f"{text}?"), "refund", "ben")
+    collected = collect_corrections(spec, store)
+    assert texts(rows(spec)) == [("c1", "refund")]
+    assert [each.detail for each in collected.contradicted] == ["train.jsonl:1 says billing"]
+
+
+def test_reviewers_that_differ_from_a_trusted_key_can_be_settled(spec: Spec, store: Store) -> None:
+    said(store, asked(store, "c1"), "defect", "anna")
+    said(store, "c1", "refund", "shop", source="feedback", minutes=1)
+    assert rejected(collect_corrections(spec, store, include=["feedback:shop"])) == {"c1": "reviewers disagree"}
+    assert settled(store, "c1", "refund", "carla") == 1
+    assert collect_corrections(spec, store, include=["feedback:shop"]).answers == {"refund": 1}
+
+
+def test_of_two_who_settle_one_after_the_other_the_last_has_the_last_word(spec: Spec, store: Store) -> None:
+    asked(store, "c1")
+    said(store, "c1", "billing", "anna", source="settle")
+    said(store, "c1", "refund", "ben", source="settle", minutes=1)
+    assert collect_corrections(spec, store).answers == {"refund": 1}
+
+
 def test_alike_requests_with_two_answers_are_held_back_unless_more_people_say_one(spec: Spec, store: Store) -> None:
     said(store, asked(store, "a", "where is my lost parcel now"), "refund", "anna")
     said(store, asked(store, "b", "where is my lost parcel now?"), "defect", "ben")
-    assert set(rejected(collect_corrections(spec, store)).values()) == {"reviewers disagree"}
+    assert set(rejected(collect_corrections(spec, store)).values()) == {"a tie on alike requests"}
     said(store, "a", "refund", "carla")
     collected = collect_corrections(spec, store)
     assert texts(rows(spec)) == [("a", "refund")]
-    assert rejected(collected) == {"b": "reviewers disagree"}
+    assert rejected(collected) == {"b": "outvoted on alike requests"}
 
 
 def test_what_a_test_asks_is_not_taught(tmp_path: Path, store: Store) -> None:

@@ -44,6 +44,7 @@ def judged(
     rest: str = "gpt-4o",
     counted: dict[str, float] | None = None,
     retraining: float | None = 0.0,
+    later: str = "",
     **usage: float,
 ) -> None:
     """A verdict on version a, and the bundle made by it.
@@ -51,13 +52,18 @@ def judged(
     Args:
         rest: the API to which a cascade leaves its rest, with the tokens that it counted.
         retraining: USD a month.
+        later: the API that would be paid after the end of the one paid for today.
     """
     runs = project / "runs"
     about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": ""}
     usage = {"prompt_tokens": 800.0, "answer_tokens": 10.0} | usage
     money = {"items": [{"name": "reviews", "usd_per_month": None}, {"name": "retraining", "usd_per_month": retraining}]}
-    comparison = {"usage": usage, "usage_from": usage_from, "apis": {rest: {"model": rest}}, "money": money}
-    verdict = {"comparison": comparison, "verdict": {"shown": shown, "reference": rest}, "name": name}
+    apis = {each: {"model": each} for each in ("gpt-4o", rest, *([later] if later else []))}
+    comparison = {"usage": usage, "usage_from": usage_from, "apis": apis, "money": money}
+    bills = [{"name": "gpt-4o", "until": 2.0, "note": ""}]
+    bills += [{"name": later, "until": None, "note": ", which nobody has measured"}] if later else []
+    decision = {"shown": shown, "reference": rest, "saving": {"bills": bills}}
+    verdict = {"comparison": comparison, "verdict": decision, "name": name}
     if counted:
         verdict["baseline"] = {"apis": {rest: counted}}
     target = runs / f"verdict-{name}"
@@ -205,6 +211,66 @@ def test_a_linear_models_requests_cost_with_the_api_what_its_verdict_says(store:
     found = ledger(spec, store, BOOK, NOON)
     verdict = json.loads((latest / "verdict" / "verdict.json").read_text("utf-8"))
     assert found.total.api_usd == pytest.approx(verdict["comparison"]["apis"][spec.api.label]["cost"]["usd_per_1000"])
+
+
+LAST, GONE = date(2027, 1, 13), date(2027, 1, 14)
+"""The last day of gpt-4o at OpenAI, and the first without it."""
+LATE = datetime(2027, 1, 16, tzinfo=UTC)
+GPT_4O = (800 * 2.5 + 10 * 10) / 1e6
+LUNA = (800 * 0.1 + 10 * 0.5) / 1e6
+
+
+def test_days_after_the_apis_end_are_left_out_where_no_verdict_names_another(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path)
+    found = of(store, tally(LAST, 1000), tally(GONE, 500), now=LATE, folder=tmp_path)
+    assert (found.total.days, found.total.requests) == (1, 1000)
+    assert found.total.api_usd == pytest.approx(1000 * GPT_4O)
+    assert found.total.own_usd == pytest.approx(24 * MACHINE + 1000 * KEPT)
+    assert found.left_out
+    assert (found.left_out.days, found.left_out.requests) == (2, 500)
+    assert found.left_out.own_usd == pytest.approx(48 * MACHINE + 500 * KEPT)
+    assert (
+        "gpt-4o left OpenAI's API on 2027-01-14: 2.0 days since then, with 500 requests that cost "
+        f"${found.left_out.own_usd:,.2f}, are left out, because no verdict names an API that could be paid instead."
+    ) in found.sentence
+
+
+def test_a_ledger_that_begins_after_the_apis_end_has_no_saving(store: Store, tmp_path: Path) -> None:
+    found = of(store, tally(GONE, 500, escalated=100.0), now=LATE, folder=tmp_path)
+    assert [(each.name, each.days, each.own_usd, each.saved_usd) for each in found.months] == [("2027-01", 0, 0, 0)]
+    assert found.left_out
+    assert found.left_out.own_usd == pytest.approx(48 * MACHINE + 500 * KEPT), "nobody was paid for what was escalated"
+    assert found.sentence.startswith("gpt-4o left OpenAI's API on 2027-01-14: 2.0 days since then, with 500 requests")
+
+
+def test_after_the_apis_end_the_verdicts_later_api_counts(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path, shown="cascade", later="gpt-6-luna")
+    found = of(store, tally(LAST, 1000), tally(GONE, 500, escalated=100.0), now=LATE, folder=tmp_path)
+    assert (found.left_out, found.total.days) == (None, 3)
+    assert found.total.api_usd == pytest.approx(1000 * GPT_4O + 500 * LUNA)
+    assert found.total.own_usd == pytest.approx(72 * MACHINE + 1500 * KEPT + 100 * LUNA)
+    assert (
+        "gpt-4o left OpenAI's API on 2027-01-14: from then on requests count at the price of gpt-6-luna, which nobody "
+        "has measured."
+    ) in found.sentence
+
+
+def test_the_api_that_a_cascade_leaves_its_rest_to_counts_after_the_end_of_the_other(
+    store: Store, tmp_path: Path
+) -> None:
+    judged(tmp_path, shown="cascade", rest="gpt-6-luna")
+    found = of(store, tally(GONE, 500), now=LATE, folder=tmp_path)
+    assert found.left_out is None
+    assert found.total.api_usd == pytest.approx(500 * LUNA)
+
+
+def test_the_end_is_that_at_the_host_where_the_api_is_asked(store: Store, tmp_path: Path) -> None:
+    judged(tmp_path)
+    at_azure = {"url": "https://x.openai.azure.com/openai/v1"}
+    found = of(store, tally(GONE, 500), now=LATE, folder=tmp_path, api=at_azure)
+    assert found.left_out is None
+    assert found.total.api_usd == pytest.approx(500 * GPT_4O)
+    assert "left" not in found.sentence
 
 
 def test_a_model_that_costs_more_than_the_api_is_called_that(store: Store) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.monitoring.captures import capture
 from tunewright.monitoring.queue import waiting
 from tunewright.monitoring.store import Store
-from tunewright.monitoring.store.tables import Capture, Review, label_queue_of
+from tunewright.monitoring.store.tables import PAIRED, Capture, Review, label_queue_of
 from tunewright.review import acts
 from tunewright.review.acts import NotYours, ReviewChoice, Saved, latest_act, reviews_of, undo
 
@@ -135,6 +135,35 @@ def test_a_clock_that_is_set_back_does_not_change_what_came_last(store: Store, i
         late.time -= timedelta(days=400)
     with store.session() as session:
         assert latest_act(session, "ann", "tickets") == last.act != first.act
+
+
+def test_finished_reviews_are_counted_anew_where_another_number_is_wanted(store: Store, ids: list[str]) -> None:
+    agree, differ, one, _ = ids
+    for capture_id, verdicts in ((agree, (REFUND, REFUND)), (differ, (REFUND, NONE)), (one, (REFUND,))):
+        for reviewer, verdict in zip(("ann", "bob"), verdicts, strict=False):
+            save(store, [capture_id], reviewer, verdict, wanted=3)
+
+    def counted(wanted: int) -> list[str]:
+        with store.session() as session:
+            acts.count_anew(session, "tickets", wanted)
+        return [state(store, capture_id) for capture_id in ids]
+
+    assert counted(3) == ["open", "open", "open", "open"]
+    assert counted(1) == ["done", "conflict", "done", "open"]
+    assert counted(2) == ["done", "conflict", "open", "open"], "somebody has to settle what people differ on"
+    with store.session() as session:
+        session.scalars(select(Review).where(Review.capture_id == agree, Review.reviewer == "ann")).one().dataset = 1
+    assert counted(3) == ["done", "conflict", "open", "open"], "what is in the corrections is not asked again"
+
+
+def test_of_requests_to_label_some_wait_for_two_people_whatever_the_number(store: Store) -> None:
+    queue = label_queue_of("tickets")
+    with store.session() as session:
+        session.add(capture(9, model=queue, answer="", priority=PAIRED))
+    with store.session() as session:
+        acts.save(session, [capture(9).id], queue, "ann", REFUND, source="review", wanted=3)
+        acts.count_anew(session, queue, 1)
+    assert state(store, capture(9).id) == "open"
 
 
 def test_feedback_is_no_review(store: Store, ids: list[str]) -> None:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import select
 
 from tunewright.labelling.requests import Unlabelled
+from tunewright.monitoring.queue import dispute, end_dispute
 from tunewright.monitoring.store.database import Store, pieces
 from tunewright.monitoring.store.tables import DRAWN, EXPERT, PAIRED, Capture, Review, label_queue_of
+from tunewright.tasks import Task
+from tunewright.tasks.base import Unfit
 
 _UNLABELLED = "unlabelled"
 _DISPUTED = 1.0
@@ -94,6 +98,45 @@ def answers_of_people(store: Store, name: str, rows: Sequence[Unlabelled]) -> di
     return {key: _answer([each for each in reviews if each.undone is None]) for key, reviews in given.items()}
 
 
+def fitted(task: Task, said: PeoplesAnswer) -> PeoplesAnswer:
+    """What people say, in the form of a task that may have changed since.
+
+    Raises:
+        Unfit: an answer that decides is none of the task any more. What people meant by it, nobody but they can tell.
+    """
+    if not said.is_settled:
+        first = tuple(_canonical(task, each) for each in said.first)
+        return PeoplesAnswer(_common(first), first, is_settled=False)
+    kept: list[str | None] = []
+    for each in said.first:
+        with suppress(Unfit):
+            kept.append(_canonical(task, each))
+    return PeoplesAnswer(_canonical(task, said.answer), tuple(kept), is_settled=True)
+
+
+def offer_again(store: Store, name: str, outdated: Iterable[str], fitting: Iterable[str]) -> None:
+    """Let people answer requests again on the page Agreement. The queue shows nobody what they have answered.
+
+    Args:
+        name: the project's.
+        outdated: the ids of requests whose answers are none of the task any more.
+        fitting: the ids of those on whose answer people agree. They leave the page, if they came there before the task
+            had these answers again.
+    """
+    with store.session() as session:
+        dispute(session, [_capture_id(name, each) for each in outdated])
+        end_dispute(session, [_capture_id(name, each) for each in fitting])
+
+
+def _canonical(task: Task, answer: str | None) -> str | None:
+    if answer is None:
+        return None
+    canonical = task.canonical(answer)
+    if not canonical.strip():
+        raise Unfit("nothing is left of the answer in the task's form")
+    return canonical
+
+
 def _answer(reviews: Sequence[Review]) -> PeoplesAnswer | None:
     if not reviews:
         return None
@@ -101,7 +144,12 @@ def _answer(reviews: Sequence[Review]) -> PeoplesAnswer | None:
     first = tuple(each.answer for each in reviews if each.source != "settle")
     if settled:
         return PeoplesAnswer(settled[-1].answer, first, is_settled=True)
-    return PeoplesAnswer(first[0] if len(set(first)) == 1 else None, first, is_settled=False)
+    return PeoplesAnswer(_common(first), first, is_settled=False)
+
+
+def _common(answers: Sequence[str | None]) -> str | None:
+    """The answer that all give; None: they differ, or give none."""
+    return answers[0] if len(set(answers)) == 1 else None
 
 
 def _capture_id(name: str, request: str) -> str:

@@ -24,7 +24,7 @@ from tunewright.evaluation.api.paid import PAID, PaidAnswers
 from tunewright.labelling.asked import ASKED, Asked
 from tunewright.labelling.asking import Lessons, TeacherPanel, label_forecast, teachers_of
 from tunewright.labelling.choosing import Cover, doubts_about
-from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people
+from tunewright.labelling.people import PeoplesAnswer, answers_of_people, ask_people, fitted, offer_again
 from tunewright.labelling.requests import Requests, Unlabelled, draw_sample, personal_share, read_requests
 from tunewright.labelling.settling import Labelled, SettledLabels, settle
 from tunewright.labelling.stand_ins import StandIns, key_of
@@ -34,7 +34,7 @@ from tunewright.labelling.writing import LABELS, PEOPLE, SAMPLE, LabelReport, wr
 from tunewright.monitoring.store import Store, open_store
 from tunewright.project import Project
 from tunewright.tasks import Task, task_of
-from tunewright.tasks.base import OneOf
+from tunewright.tasks.base import OneOf, Unfit
 
 _ROUNDS, _LEAST_ROUND = 4, 50
 """Into how many rounds the asking is divided where not every request is asked, and how many each has at least."""
@@ -75,12 +75,13 @@ def label(spec: Spec) -> LabelReport:
             panel = TeacherPanel(spec, teachers, _stand_ins(spec, make=True), paid, Asked(folder / ASKED))
             lessons, asked = _ask(spec, task, panel, requests.rows, sample, withheld)
         with closing(open_store(spec)) as store:
-            people = _people(spec, store, folder, requests.rows)
+            people, outdated = _people(spec, task, store, folder, requests.rows)
             settled = settle(task, asked, lessons.votes, people, sample)
             disputed = _disputed(settled, people, sample, settings)
             paired = _paired(sample, settings, spec.seed)
             ask_people(store, spec.name, requests.some(sample), paired, [each.row for each in disputed])
-        return write_labels(spec, folder, requests, lessons, settled, people, sample, withheld, disputed)
+            offer_again(store, spec.name, outdated, (key for key, said in people.items() if not said.is_open))
+        return write_labels(spec, folder, requests, lessons, settled, people, outdated, sample, withheld, disputed)
 
 
 def _settings(spec: Spec) -> LabelSpec:
@@ -182,9 +183,12 @@ def _elected(task: Task, row: Unlabelled, lessons: Lessons) -> Elected | None:
     return elect(task, row.text, lessons.votes[row.id]) if row.id in lessons.votes else None
 
 
-def _people(spec: Spec, store: Store, folder: Path, rows: Sequence[Unlabelled]) -> dict[str, PeoplesAnswer]:
-    """People's answers to these requests: those of the store, and those that an earlier run has kept. The file goes on
-    holding answers to requests that are in no file any more."""
+def _people(
+    spec: Spec, task: Task, store: Store, folder: Path, rows: Sequence[Unlabelled]
+) -> tuple[dict[str, PeoplesAnswer], dict[str, str]]:
+    """(people's answers to these requests: those of the store, and those that an earlier run has kept; why the others'
+    are none of the task any more). The file goes on holding answers as they were given, and those to requests that are
+    in no file any more."""
     file, texts = folder / PEOPLE, {row.id: row.text for row in rows}
     kept = {row["id"]: row for row in (read_jsonl(file) if file.exists() else ())}
     for key, said in answers_of_people(store, spec.name, rows).items():
@@ -192,11 +196,16 @@ def _people(spec: Spec, store: Store, folder: Path, rows: Sequence[Unlabelled]) 
         if said:
             kept[key] = {"id": key, "text": texts[key]} | asdict(said)
     write_jsonl(file, (kept[key] for key in sorted(kept)))
-    return {
-        key: PeoplesAnswer(row["answer"], tuple(row["first"]), row["is_settled"])
-        for key, row in kept.items()
-        if key in texts
-    }
+    people: dict[str, PeoplesAnswer] = {}
+    outdated: dict[str, str] = {}
+    for key, row in kept.items():
+        if key not in texts:
+            continue
+        try:
+            people[key] = fitted(task, PeoplesAnswer(row["answer"], tuple(row["first"]), row["is_settled"]))
+        except Unfit as reason:
+            outdated[key] = str(reason)
+    return people, outdated
 
 
 def _disputed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from shlex import quote
 
 from tunewright.config import Spec
@@ -20,7 +20,7 @@ _RELATIONS = {
 }
 """What the reasons mean for which requests outside the sample are withheld."""
 _WORST = 3
-"""The most labels that are named."""
+"""The most labels, or reasons, that are named."""
 _FAR = 0.1
 """How far below the teachers' overall accuracy a label's upper end must lie to be named."""
 
@@ -44,6 +44,8 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
             f"Of the requests outside the sample, {', '.join(withheld)}. The sample is the test, so these are neither "
             "asked about nor taught."
         )
+    if report.outdated:
+        yield _of_outdated(spec, report.outdated)
     if report.is_spent:
         yield "The budget ended the asking: allow more with label.budget_usd=… and type the same command again."
     yield from _of_people(spec, report)
@@ -60,6 +62,15 @@ def summary(spec: Spec, report: LabelReport) -> Iterator[str]:
             f"To train on these rows, write into the spec: data: {{train: {LABELS}/{TRAIN}, "
             f"test: {{people: {LABELS}/{TEST}}}}}"
         )
+
+
+def _of_outdated(spec: Spec, outdated: Mapping[str, int]) -> str:
+    reasons = "; ".join(f"{count:,}: {why}" for why, count in list(outdated.items())[:_WORST])
+    return (
+        f"People's answers to {sum(outdated.values()):,} of the requests do not fit the task any more ({reasons}). "
+        f"They count as unanswered: answer these again on the page Agreement ({_review(spec)}), or give the task its "
+        "old form back."
+    )
 
 
 def _review(spec: Spec) -> str:

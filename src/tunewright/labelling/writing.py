@@ -62,6 +62,8 @@ class LabelReport:
     sample: int
     waiting: int
     """Requests of the sample that nobody has answered."""
+    outdated: dict[str, int]
+    """Requests to which people's answers are none of the task any more, by the reason. They count as unanswered."""
     unsettled: int
     """Requests on which people differ, and nobody has decided."""
     agreement: float
@@ -80,6 +82,7 @@ def write_labels(
     lessons: Lessons,
     settled: SettledLabels,
     people: dict[str, PeoplesAnswer],
+    outdated: Mapping[str, str],
     sample: Sequence[str],
     withheld: Mapping[str, str],
     disputed: Sequence[Labelled],
@@ -87,6 +90,8 @@ def write_labels(
     """Write them.
 
     Args:
+        people: people's answers in the task's form, by the request's id.
+        outdated: why people's other answers are none of the task any more, by the request's id.
         withheld: the reason by the id of each request that is not taught.
     """
     task, labels = task_of(spec.task), settled.labels
@@ -129,6 +134,7 @@ def write_labels(
         test=len(answered),
         sample=len(sample),
         waiting=sum(key not in people for key in sample),
+        outdated=dict(Counter(outdated.values()).most_common()),
         unsettled=sum(each.is_open for each in people.values()),
         agreement=float(np.mean([each.agreement for each in labels.values()])) if labels else 0.0,
         weights_by_people=settled.by_people,

@@ -19,6 +19,7 @@ from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
 from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Item, Service, host_cost
+from tunewright.economics.lifetimes import lifetime
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.upkeep import NOT_COUNTED, letters_of, upkeep_of
 from tunewright.evaluation.steps import usages_of
@@ -83,7 +84,7 @@ class LedgerEntry:
     escalated: float
     """Requests that were escalated to the API. A version whose verdict is `switch` escalates none."""
     api_usd: float
-    """The API's price for all requests."""
+    """The API's price for all requests; after its end that of the API which the last verdict names for that time."""
     own_usd: float
     """The cost of machines, upkeep, and the escalated requests, at the API to which the cascade leaves its rest."""
 
@@ -102,6 +103,11 @@ class Ledger:
     prices_of: str
     months: list[LedgerEntry]
     total: LedgerEntry
+    left_out: LedgerEntry | None
+    """Days on which no API is known that could be paid, because the one paid for today has ended. Months and total do
+    not count them. None: there are none."""
+    after_end: str
+    """A sentence on the days after the API's end; empty where there are none."""
     engineering_usd: float
     quality: dict[str, Quality]
     """The quality of each bundle version according to reviews."""
@@ -111,10 +117,13 @@ class Ledger:
     @property
     def sentence(self) -> str:
         """The summary for a manager."""
-        return f"{self._balance} Not counted: {', '.join(self.not_counted)}." if self.not_counted else self._balance
+        missing = f"Not counted: {', '.join(self.not_counted)}." if self.not_counted else ""
+        return " ".join(filter(None, (self._balance, self.after_end, missing)))
 
     @property
     def _balance(self) -> str:
+        if self.left_out and not self.total.days:
+            return ""
         total, left = self.total, self.engineering_usd - self.total.saved_usd
         if total.saved_usd < 0:
             return (
@@ -133,9 +142,11 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
     """The savings ledger of a project.
 
     If servers keep only a share of the requests, the captures stand for all of them and the figures are estimates. A
-    day without requests still costs its machines. All months use the prices of today's book. The verdict on each bundle
-    version says how many tokens a request to the API has, whether anything is escalated, and to which API. A retraining
-    without a price in the spec costs what the last verdict says.
+    day without requests still costs its machines. All months use the prices of today's book. Nobody pays an API beyond
+    its end: from then on requests count at the price of the API that the last verdict names for that time. If it names
+    none, the days are left out. The verdict on each bundle version says how many tokens a request to the API has,
+    whether anything is escalated, and to which API. A retraining without a price in the spec costs what the last
+    verdict says.
 
     Args:
         now: the time until which machines are counted.
@@ -147,14 +158,20 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
     verdicts = _verdicts(Project(spec.folder))
     upkeep = _upkeep(spec, book, verdicts.last)
     usd_per_month = sum(item.usd_per_month or 0.0 for item in upkeep)
-    days = _days(spec, book, [_bill(spec, book, tally, verdicts) for tally in tallies], usd_per_month, now)
-    months = [_sum(name, list(of_month)) for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")]
+    days = _days(spec, book, tallies, verdicts, usd_per_month, now)
+    months = [
+        _sum(name, [day for day in of_month if day.paid])
+        for name, of_month in groupby(days, lambda each: f"{each.day:%Y-%m}")
+    ]
+    unpaid = [day for day in days if not day.paid]
     return Ledger(
         spec.api.model,
         spec.traffic.machine,
         book.as_of,
         months,
-        _sum("total", days),
+        _sum("total", [day for day in days if day.paid]),
+        _sum("left out", unpaid) if unpaid else None,
+        _after_end(spec, book, days),
         spec.costs.engineering_usd,
         by_version,
         [f"{each.name} ({each.source.removeprefix(NOT_COUNTED)})" for each in upkeep if each.usd_per_month is None],
@@ -162,14 +179,17 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
 
 
 @dataclass(frozen=True)
-class _Rest:
-    """The API to which a cascade leaves the requests that it does not answer itself."""
+class _Api:
+    """An API that is paid, or would be."""
 
     name: str
     model: str
     """Its name in the price book."""
-    usage: Usage | None
-    """Mean tokens of a request, as the API counted them; None: it did not."""
+    usage: Usage | None = None
+    """Mean tokens of a request, as the API counted them; None: it did not, or it is the API paid for today, for which
+    the verdict's rule holds."""
+    note: str = ""
+    """What a sentence adds to its name."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +201,11 @@ class _Verdict:
     """The source of `usage`, as in `Comparison`."""
     alone: bool
     """Whether the model answers all requests, so that nothing has to be escalated."""
-    rest: _Rest | None
-    """None: no cascade is recommended, so what is escalated goes to the API paid for today."""
+    rest: _Api | None
+    """The API to which a cascade leaves the requests that it does not answer itself. None: no cascade is recommended,
+    so what is escalated goes to the API paid for today."""
+    named: list[_Api]
+    """The APIs that could be paid without the model, one after the other's end."""
     retraining_usd: float | None
     """USD a month for retraining; None: not counted."""
 
@@ -213,14 +236,24 @@ def _verdicts(project: Project) -> _Verdicts:
 
 def _read(folder: Path) -> _Verdict:
     data = json.loads((folder / "verdict.json").read_text("utf-8"))
-    comparison, shown = data["comparison"], data["verdict"]["shown"]
-    rest = None
-    if shown == "cascade":
-        name = data["verdict"]["reference"]
-        rest = _Rest(name, comparison["apis"][name]["model"], usages_of(data.get("baseline", {})).get(name))
+    comparison, verdict = data["comparison"], data["verdict"]
+    shown, reference, usages = verdict["shown"], verdict["reference"], usages_of(data.get("baseline", {}))
+    # The bills that the model would save, in their order; then the cheapest API that was shown to do the job.
+    notes = {bill["name"]: bill.get("note", "") for bill in (verdict.get("saving") or {}).get("bills", ())}
+    named = {
+        name: _Api(name, comparison["apis"][name]["model"], usages.get(name), notes.get(name, ""))
+        for name in (*notes, reference)
+        if name in comparison["apis"]
+    }
+    rest = named[reference] if shown == "cascade" else None
     usd_per_month = {item["name"]: item["usd_per_month"] for item in comparison["money"]["items"]}
     return _Verdict(
-        Usage(**comparison["usage"]), comparison["usage_from"], shown == "switch", rest, usd_per_month.get(_RETRAINING)
+        Usage(**comparison["usage"]),
+        comparison["usage_from"],
+        shown == "switch",
+        rest,
+        list(named.values()),
+        usd_per_month.get(_RETRAINING),
     )
 
 
@@ -242,30 +275,45 @@ class _Day:
     day: date
     share: float
     """The share of the day that has passed."""
+    paid: _Api | None
+    """The API that would be paid without the model; None: none is known, because the one paid for today has ended."""
     requests: float
     escalated: float
     api_usd: float
     own_usd: float
 
 
-def _days(spec: Spec, book: PriceBook, bills: Iterable[_Bill], upkeep_usd: float, now: datetime) -> list[_Day]:
+def _days(
+    spec: Spec, book: PriceBook, tallies: Iterable[Tally], verdicts: _Verdicts, upkeep_usd: float, now: datetime
+) -> list[_Day]:
     """Every day from the first tally on, including days without requests.
 
     Args:
         upkeep_usd: a month's upkeep besides storage.
     """
-    by_day = {day: list(of_day) for day, of_day in groupby(bills, lambda bill: bill.tally.day)}
+    by_day = {day: list(of_day) for day, of_day in groupby(tallies, lambda tally: tally.day)}
     if not by_day:
         return []
     first, last = min(by_day), max(max(by_day), now.astimezone(UTC).date())
     return [
-        _priced(spec, book, day, by_day.get(day, []), upkeep_usd, now)
+        _priced(spec, book, day, by_day.get(day, []), verdicts, upkeep_usd, now)
         for day in (first + timedelta(n) for n in range((last - first).days + 1))
     ]
 
 
-def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], upkeep_usd: float, now: datetime) -> _Day:
-    tallies = [bill.tally for bill in bills]
+def _priced(
+    spec: Spec,
+    book: PriceBook,
+    day: date,
+    tallies: list[Tally],
+    verdicts: _Verdicts,
+    upkeep_usd: float,
+    now: datetime,
+) -> _Day:
+    today = _Api(spec.api.label, spec.api.model)
+    named = [api for api in verdicts.last.named if api.model in book.apis] if verdicts.last else []
+    paid = next((api for api in (today, *named) if not _has_ended(spec, book, api, day)), None)
+    bills = [_bill(spec, book, tally, verdicts, paid) for tally in tallies]
     passed = (now - datetime.combine(day, time(), UTC)) / timedelta(days=1)
     requests = sum(tally.answered for tally in tallies)
     share = min(1.0, passed) if passed > 0 else float(requests > 0)  # with a clock that was set back
@@ -289,48 +337,72 @@ def _priced(spec: Spec, book: PriceBook, day: date, bills: list[_Bill], upkeep_u
     own = month * share / _DAYS_A_MONTH + sum(bill.escalated_usd for bill in bills)
     own += stored * sum(tally.captured for tally in tallies)
     escalated, api = sum(bill.escalated for bill in bills), sum(bill.api_usd for bill in bills)
-    return _Day(day, share, requests, escalated, api, own)
+    return _Day(day, share, paid, requests, escalated, api, own)
+
+
+def _has_ended(spec: Spec, book: PriceBook, api: _Api, day: date) -> bool:
+    settings = spec.candidate_apis.get(api.name, spec.api)
+    return lifetime(api.model, book.api(api.model), settings.url, day, 0).ended
+
+
+def _after_end(spec: Spec, book: PriceBook, days: list[_Day]) -> str:
+    """A sentence on the days after the end of the API paid for today; empty where there are none."""
+    after = [day for day in days if day.paid is None or day.paid.name != spec.api.label]
+    if not after:
+        return ""
+    end = lifetime(spec.api.model, book.api(spec.api.model), spec.api.url, after[0].day, 0).summary
+    said = []
+    if others := dict.fromkeys(f"{day.paid.name}{day.paid.note}" for day in after if day.paid):
+        said.append(f"from then on requests count at the price of {' and '.join(others)}")
+    if unpaid := [day for day in after if not day.paid]:
+        sums = _sum("", unpaid)
+        said.append(
+            f"{sums.days:,.1f} days since then, with {sums.requests:,.0f} requests that cost ${sums.own_usd:,.2f}, are "
+            "left out, because no verdict names an API that could be paid instead"
+        )
+    return f"{end.rstrip('.')}: {', and '.join(said)}."
 
 
 @dataclass(frozen=True)
 class _Bill:
     """The APIs' prices for a tally's requests."""
 
-    tally: Tally
     api_usd: float
-    """All of them at the API paid for today."""
+    """All of them at the API that would be paid without the model; 0 where none is known."""
     escalated: float
     escalated_usd: float
     """The escalated ones at the API to which they go, which is really paid."""
 
 
-def _bill(spec: Spec, book: PriceBook, tally: Tally, verdicts: _Verdicts) -> _Bill:
+def _bill(spec: Spec, book: PriceBook, tally: Tally, verdicts: _Verdicts, paid: _Api | None) -> _Bill:
+    """Price a tally's requests.
+
+    Args:
+        paid: the API that would be paid without the model; None: none is known.
+    """
     verdict = verdicts.by_version.get(tally.version)
     # A version whose verdict is gone had the same job, so its requests are those of another version.
     alike = verdict or verdicts.last
     usage = _usage(spec, tally, alike)
-    each = passed_on = _usd(book, spec.api.model, usage)
     # The bundle carries a threshold, and servers say `escalate`, whatever the verdict.
     escalated = 0.0 if verdict and verdict.alone else tally.escalated
-    if alike and alike.rest and alike.rest.name != spec.api.label:
-        passed_on = _usd(book, alike.rest.model, _rest_usage(spec, alike.rest, usage))
-    return _Bill(tally, each * tally.answered, escalated, passed_on * escalated)
+    rest = alike.rest if alike and alike.rest and not _has_ended(spec, book, alike.rest, tally.day) else paid
+    return _Bill(_usd(spec, book, paid, usage) * tally.answered, escalated, _usd(spec, book, rest, usage) * escalated)
 
 
-def _usd(book: PriceBook, model: str, usage: Usage) -> float:
-    """The price of a request to an API."""
-    tokens = usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens, usage.cache_write_tokens
-    return book.api(model).usd(*tokens)
-
-
-def _rest_usage(spec: Spec, rest: _Rest, usage: Usage) -> Usage:
-    """Mean tokens of one request that a cascade passes on, by the rule of `compare`.
+def _usd(spec: Spec, book: PriceBook, api: _Api | None, usage: Usage) -> float:
+    """The price of a request to an API; 0 for none.
 
     Args:
-        usage: of the API paid for today.
+        usage: mean tokens of a request to the API paid for today.
     """
-    settings = spec.candidate_apis.get(rest.name)
-    return rest.usage or (uncounted(settings, usage) if settings else usage)
+    if api is None:
+        return 0.0
+    if api.name != spec.api.label:  # another API's tokens, by the rule of `compare`
+        settings = spec.candidate_apis.get(api.name)
+        usage = api.usage or (uncounted(settings, usage) if settings else usage)
+    tokens = usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens, usage.cache_write_tokens
+    return book.api(api.model).usd(*tokens)
 
 
 def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> Usage:

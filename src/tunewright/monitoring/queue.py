@@ -159,6 +159,22 @@ def _has_reviewed(reviewer: str, formerly: str | None) -> ColumnElement[bool]:
     )
 
 
+def dispute(session: Session, ids: Sequence[str]) -> None:
+    """Let a person settle captures that are done, although their own reviews don't differ: alike requests have another
+    answer, for example. They wait on the page Agreement, where those who have reviewed them may decide too."""
+    _move(session, ids, "done", "conflict")
+
+
+def end_dispute(session: Session, ids: Sequence[str]) -> None:
+    """Close captures that nobody has to settle any more."""
+    _move(session, ids, "conflict", "done")
+
+
+def _move(session: Session, ids: Sequence[str], of: str, to: str) -> None:
+    for some in pieces(sorted(ids)):
+        session.execute(update(Capture).where(Capture.id.in_(some), Capture.state == of).values(state=to))
+
+
 A_DAY = 10
 """Captures drawn per day. In four weeks they estimate an accuracy of 95 % to 2.6 points."""
 _LATEST = 7

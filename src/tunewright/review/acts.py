@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, case, distinct, func, or_, select, update
 from sqlalchemy.orm import Session, defer
 
+from tunewright.monitoring.store.database import pieces
 from tunewright.monitoring.store.tables import EXPERT, PAIRED, Capture, Review
 from tunewright.review.history import of_model
+
+_PAIR = 2
+"""The least people who review a capture of the priority `PAIRED`."""
 
 
 class NotYours(Exception):
@@ -113,6 +117,28 @@ def undo(session: Session, act: str, by: str, model: str, *, admin: bool, wanted
     return reviews
 
 
+def count_anew(session: Session, model: str, wanted: int) -> None:
+    """Set the states of a model's reviewed captures by another number of people than before. Captures that a person has
+    to settle stay so, and what the corrections contain is not asked again."""
+    people = func.count(distinct(Review.reviewer))
+    enough = case((Capture.priority >= PAIRED, max(wanted, _PAIR)), else_=wanted)
+    is_final = func.max(case((or_(Review.source == "settle", Review.dataset.is_not(None)), 1), else_=0))
+    query = (
+        select(Capture.id)
+        .join(Review, Review.capture_id == Capture.id)
+        .where(Capture.model == model, Review.source.in_(EXPERT), Review.undone.is_(None))
+        .group_by(Capture.id, Capture.state, Capture.priority)
+        .having(
+            or_(
+                and_(Capture.state == "open", people >= enough),
+                and_(Capture.state == "done", people < enough, is_final == 0),
+            )
+        )
+    )
+    for some in pieces(session.scalars(query).all()):
+        _set_states(_locked(session, some, model), _live(session, some), wanted)
+
+
 def latest_act(session: Session, reviewer: str, model: str) -> str | None:
     """A reviewer's last action on a model's captures that is not undone. The order is by number, because clocks may be
     set back."""
@@ -151,7 +177,7 @@ def _set_states(captures: Sequence[Capture], live: defaultdict[str, list[Review]
         reviews = live[capture.id]
         if any(each.source == "settle" for each in reviews):
             capture.state = "done"
-        elif len({each.reviewer for each in reviews}) < (max(wanted, 2) if capture.priority >= PAIRED else wanted):
+        elif len({each.reviewer for each in reviews}) < (max(wanted, _PAIR) if capture.priority >= PAIRED else wanted):
             capture.state = "open"
         else:
             capture.state = "done" if len({each.answer for each in reviews}) == 1 else "conflict"

@@ -17,6 +17,7 @@ from tunewright.core.progress import say
 from tunewright.monitoring.store import Store, open_store
 from tunewright.monitoring.store.collect import collect
 from tunewright.monitoring.store.tables import label_queue_of
+from tunewright.review.acts import count_anew
 from tunewright.review.answers import AnswerForm
 from tunewright.review.app import build_app
 from tunewright.review.people import KeyHolders, OneTimeLink, Person
@@ -100,6 +101,8 @@ def serve(spec: Spec, host: str, port: int, access: ReviewAccess, wanted: int, *
     bound.listen()
     stop = Event()
     collect(spec, store)
+    with store.session() as session:  # an earlier review may have wanted another number of people
+        count_anew(session, site.model, wanted)
     Thread(target=_keep_collecting, args=(spec, store, stop), daemon=True).start()
     address = f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
     say(f"Review {spec.name} at {address}" + (f"/sign-in/link?secret={site.link.secret}" if site.link else ""))

@@ -32,6 +32,7 @@ from tunewright.monitoring.corrections.known import known_of
 from tunewright.monitoring.corrections.poison import SOURCES, Pull, pulls
 from tunewright.monitoring.corrections.rejected import (
     COPY,
+    DISPUTED,
     NEW_LABEL,
     PULL,
     REMEDIES,
@@ -42,6 +43,7 @@ from tunewright.monitoring.corrections.rejected import (
     stamp,
     without_known,
 )
+from tunewright.monitoring.queue import dispute, end_dispute
 from tunewright.monitoring.store import Store
 from tunewright.tasks import Task, task_of
 from tunewright.tasks.base import labels_of
@@ -102,6 +104,7 @@ def collect_corrections(
     spec: Spec, store: Store, *, include: Collection[str] = (), dry_run: bool = False
 ) -> NewCorrections:
     """Write the reviews that are in no dataset yet to `corrections/N` beside the spec, and mark these reviews with N.
+    Captures that a person has to settle are put where reviewers find them.
 
     The folder decides: reviews that it names are marked, even if an earlier call was killed before it marked them. If
     the folder was moved away, its reviews count again.
@@ -143,11 +146,17 @@ def _collected(spec: Spec, store: Store, folder: Path, include: Collection[str],
     agreed, changed = without_known(before, choice.agreed)
     judged = _judged(spec, task, agreed, sure, include) if agreed else _Judged()
     rejected = [*choice.rejected, *changed, *judged.rejected]
+    if not dry_run:
+        with store.session() as session:
+            dispute(session, [each.capture for each in rejected if each.reason in DISPUTED])
     after = before
     if judged.taken and not dry_run:
         after = _written(folder, before, judged.taken, rejected, {each.capture: each for each in agreed})
+        done = [each.capture for each in judged.taken]
+        done += [each.capture for each in rejected if each.reason in SETTLED]
         with store.session() as session:
             reconcile(session, after, spec.name)
+            end_dispute(session, done)
     return NewCorrections(
         folder,
         after.number if after is not before else None,

@@ -95,10 +95,10 @@ def _voter(review: Review) -> Voter:
 def _decision(
     votes: Mapping[Voter, Review], answers: Mapping[Voter, tuple[str | None, str]]
 ) -> tuple[str | None, bool]:
-    """(the answer of the person who settled it or of more than half, whether there is one)."""
-    for voter, vote in votes.items():
-        if vote.source == SETTLED_BY:
-            return answers[voter][0], True
+    """(the answer of the last person who settled it or of more than half, whether there is one)."""
+    settled = [voter for voter, vote in votes.items() if vote.source == SETTLED_BY]
+    if settled:  # the last one saw what the others had said
+        return answers[max(settled, key=lambda voter: votes[voter].number)][0], True
     answer, most = Counter(answer for answer, _ in answers.values()).most_common(1)[0]
     return answer, 2 * most > len(answers)
 
@@ -146,7 +146,12 @@ def _correction(
 
 def people(correction: Correction) -> int:
     """How many people agree on a correction, without clients' feedback."""
-    return len({review.reviewer for review in correction.reviews if review.source != BY_CLIENT})
+    return len(supporters(correction))
+
+
+def supporters(correction: Correction) -> set[str]:
+    """The people who agree on a correction, without clients."""
+    return {review.reviewer for review in correction.reviews if review.source != BY_CLIENT}
 
 
 def _as_vote(review: Review) -> ReviewerAnswer:

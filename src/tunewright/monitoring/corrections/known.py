@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tunewright.config import Spec
@@ -16,12 +17,13 @@ from tunewright.data.readers.parts import Piece
 from tunewright.data.shown import shown
 from tunewright.data.splits.frozen import read_frozen
 from tunewright.data.text import normal
-from tunewright.monitoring.corrections.choose import people
+from tunewright.monitoring.corrections.choose import people, supporters
 from tunewright.monitoring.corrections.rejected import (
     CONTRADICTS,
     COPY,
-    DISAGREE,
+    OUTVOTED,
     TESTED,
+    TIED,
     UNUSABLE,
     RejectedCorrection,
     reject,
@@ -33,6 +35,8 @@ ENOUGH = 2
 """People who must agree on an answer that contradicts the data, because the data are a person's answer, too."""
 _ALONE = ("D001", "D002", "D019", "D020")
 """Findings on single rows that stop a training."""
+_SHOWN = 3
+"""The most alike corrections that a reason names."""
 
 
 @dataclass
@@ -106,13 +110,16 @@ class KnownRows:
     ) -> list[Correction]:
         kept = []
         like = self._like(self.train, corrections, near=self._labels)
+        agreed: defaultdict[tuple[int, str], set[str]] = defaultdict(set)
+        for index, known in like.items():
+            agreed[known, corrections[index].answer] |= supporters(corrections[index])
         for index, each in enumerate(corrections):
             row = like.get(index)
             if row is None:
                 kept.append(each)
             elif self.train.answers[row] == each.answer:
                 rejected.append(reject(COPY, each, self._says(row)))
-            elif people(each) >= ENOUGH:
+            elif len(agreed[row, each.answer]) >= ENOUGH:
                 kept.append(each)
                 contradicted.append(reject(CONTRADICTS, each, self._says(row)))
             else:
@@ -125,24 +132,27 @@ class KnownRows:
     def _beside_each_other(
         self, corrections: Sequence[Correction], rejected: list[RejectedCorrection]
     ) -> list[Correction]:
+        """One correction of each group of alike texts, with the answer that most people gave to any of them."""
         order = sorted(range(len(corrections)), key=lambda index: (-people(corrections[index]), index))
         texts = [corrections[index].text for index in order]
         pairs = near_duplicates(texts, THRESHOLD) if self._labels else _repeats(texts)
         gone: set[int] = set()
         for group in near_groups(pairs):
-            first, *others = (order[member] for member in group)
-            lead = corrections[first]
-            doubtful = [index for index in others if corrections[index].answer != lead.answer]
-            if doubtful and people(lead) == people(corrections[doubtful[0]]):
-                gone.update((first, *others))
-                says = "; ".join(f"{shown(corrections[i].text)}: {shown(corrections[i].answer)}" for i in doubtful[:3])
-                rejected.append(reject(DISAGREE, lead, f"alike, with another answer: {says}"))
-                rejected.extend(reject(DISAGREE, corrections[index], _like(lead)) for index in others)
+            members = [order[member] for member in group]
+            leads, voters = dict[str, Correction](), dict[str, set[str]]()
+            for each in (corrections[index] for index in members):
+                leads.setdefault(each.answer, each)
+                voters.setdefault(each.answer, set()).update(supporters(each))
+            first, *others = sorted(leads.values(), key=lambda lead: -len(voters[lead.answer]))
+            if others and len(voters[others[0].answer]) == len(voters[first.answer]):
+                gone.update(members)
+                rejected.extend(_tied(corrections[index], leads.values()) for index in members)
                 continue
-            for index in others:
-                reason = DISAGREE if index in doubtful else COPY
-                rejected.append(reject(reason, corrections[index], _like(lead)))
-                gone.add(index)
+            for index in members:
+                each = corrections[index]
+                if each is not first:
+                    rejected.append(reject(COPY if each.answer == first.answer else OUTVOTED, each, _like(first)))
+                    gone.add(index)
         return [each for index, each in enumerate(corrections) if index not in gone]
 
     def _like(self, rows: Rows, corrections: Sequence[Correction], *, near: bool) -> dict[int, int]:
@@ -183,6 +193,16 @@ def known_of(spec: Spec, job: Job, task: Task) -> KnownRows:
 
 def _like(lead: Correction) -> str:
     return f"like {shown(lead.text)}: {shown(lead.answer)}"
+
+
+def _tied(correction: Correction, leads: Iterable[Correction]) -> RejectedCorrection:
+    """A correction that alike ones contradict, as many people each.
+
+    Args:
+        leads: one of these for each answer.
+    """
+    others = [f"{shown(each.text)}: {shown(each.answer)}" for each in leads if each.answer != correction.answer]
+    return reject(TIED, correction, f"alike, with another answer: {'; '.join(others[:_SHOWN])}")
 
 
 def _repeats(texts: Sequence[str]) -> list[NearPair]:

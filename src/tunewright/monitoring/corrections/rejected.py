@@ -17,6 +17,8 @@ from tunewright.monitoring.store.tables import Capture, Review
 
 WAITS = "waits for another reviewer"
 DISAGREE = "reviewers disagree"
+TIED = "a tie on alike requests"
+OUTVOTED = "outvoted on alike requests"
 FEEDBACK = "feedback alone"
 NEW_LABEL = "a label that the spec does not have"
 UNFIT = "no answer of this task"
@@ -28,20 +30,29 @@ COPY = "adds nothing"
 PULL = "one source pulls an answer"
 
 REMEDIES = {
-    WAITS: "Let as many people review these as --reviewers-per-item requires: tunewright review PROJECT",
+    WAITS: "Let as many people review these as --reviewers-per-item requires, or start the review with a smaller "
+    "number: tunewright review PROJECT",
     DISAGREE: "Settle these on the page Agreement: tunewright review PROJECT",
+    TIED: "As many people gave one answer as another. Give them one answer on the page Agreement: tunewright review "
+    "PROJECT",
+    OUTVOTED: "More people gave another answer. Settle these on the page Agreement: tunewright review PROJECT",
     FEEDBACK: "Any client with a key can send feedback. Review these, or accept the feedback of a key that you trust: "
     "--include feedback:KEY",
-    NEW_LABEL: "Add the label to task.labels and repeat this command, or review these again.",
-    UNFIT: "Review these again, or fix the task in the spec.",
+    NEW_LABEL: "Add the label to task.labels and repeat this command, or give these another one on the page "
+    "Agreement: tunewright review PROJECT",
+    UNFIT: "Fix the task in the spec, or give these another answer on the page Agreement: tunewright review PROJECT",
     UNUSABLE: "Nothing to do, or raise train.max_length if they are too long.",
-    CONTRADICTS: "Fix the old row if it is wrong, or let a second person review these: two who agree are accepted.",
+    CONTRADICTS: "Fix the old row if it is wrong, or let a second person review these, because two who agree are "
+    "accepted: tunewright review PROJECT --reviewers-per-item 2",
     CHANGED: "To start again from the reviews, move the corrections' folder away and repeat this command.",
     TESTED: "Nothing to do: a model must not learn its test.",
     COPY: "Nothing to do: the data already contain it.",
-    PULL: "Look at these. If they are right, accept them: --include SOURCE  Or let a second person review them.",
+    PULL: "Look at these. If they are right, accept them: --include SOURCE  Or let a second person review them: "
+    "tunewright review PROJECT --reviewers-per-item 2",
 }
 """The advice for each reason, in the order in which they are printed."""
+DISPUTED = (DISAGREE, TIED, OUTVOTED, NEW_LABEL, UNFIT)
+"""Reasons after which a person has to settle what the answer is."""
 SETTLED = (COPY, TESTED)
 """Reasons that never need another look."""
 

@@ -13,7 +13,7 @@ from sqlalchemy import and_, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from tunewright.core.errors import UserError
-from tunewright.monitoring.retraining.rates import Rate
+from tunewright.monitoring.retraining.rates import ESCALATED, Rate
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import BY_CLIENT, Capture, Review
 from tunewright.project import read_serving
@@ -67,8 +67,8 @@ class Canary:
         """The result in one sentence."""
         if not self.captures:
             return f"In the canary it got {self.asked:,} requests, and none was captured."
-        rates = "; ".join(rate.summary for rate in self.rates)
-        return f"In the canary it answered {self.captures:,} requests; {rates}."
+        parts = [f"In the canary it answered {self.captures:,} requests", *(rate.summary for rate in self.rates)]
+        return f"{'; '.join(parts)}."
 
 
 class CanaryEnded(UserError):
@@ -86,6 +86,7 @@ def watch(
     margin: float,
     p95_ms: float,
     collect: Callable[[], object],
+    escalations: bool = True,
 ) -> Canary:
     """Watch a canary until it is over. A canary in which no request was captured is no proof, and counts against the
     challenger.
@@ -96,6 +97,7 @@ def watch(
         margin: the share of requests by which it may be worse than the champion.
         p95_ms: milliseconds above which an answer is slow.
         collect: moves captures into the store.
+        escalations: whether to compare how often they escalate; see `escalations_count`.
 
     Raises:
         CanaryEnded: `serving.json` no longer names it.
@@ -109,8 +111,8 @@ def watch(
         servers = [each for each in servers_of(runs) if each.told == Path(serving.challenger.bundle).name]
         over = datetime.now(UTC) >= ends
         with store.session() as session:
-            rates = _rates(session, model, version, serving.champion.version, since, p95_ms)
-        captures = rates[0].challenger[1]
+            captures, rates = _rates(session, model, version, serving.champion.version, since, p95_ms)
+        rates = [rate for rate in rates if escalations or rate.what != ESCALATED]
         over = over or captures >= terms.captures
         against = _troubles(servers, version, over=over)
         look = LOOKS if over else captures * LOOKS // terms.captures
@@ -121,7 +123,7 @@ def watch(
             asked, failed = sum(each.asked for each in servers), sum(each.failed for each in servers)
             if not captures and not against:
                 against = [_unmeasured(asked)]
-            return Canary(captures, asked, failed, [rate for rate in rates if rate.champion[1]], against)
+            return Canary(captures, asked, failed, [rate for rate in rates if rate.is_measured], against)
         time.sleep(terms.every)
 
 
@@ -150,8 +152,11 @@ def _troubles(servers: list[Presence], version: str, *, over: bool) -> list[str]
     return troubles
 
 
-def _rates(session: Session, model: str, version: str, champion: str, since: datetime, p95_ms: float) -> list[Rate]:
-    """How often each model escalated, was slow or was wrong. Repeated requests count once."""
+def _rates(
+    session: Session, model: str, version: str, champion: str, since: datetime, p95_ms: float
+) -> tuple[int, list[Rate]]:
+    """(different requests that the challenger answered, how often each model escalated, was slow or was wrong, in this
+    order). Repeated requests count once."""
     wrong = exists().where(
         and_(
             Review.capture_id == Capture.id,
@@ -160,10 +165,12 @@ def _rates(session: Session, model: str, version: str, champion: str, since: dat
             Review.undone.is_(None),
         )
     )
+    # An answer of a bundle without a threshold has no flag, which says nothing.
+    escalated = case((Capture.escalate.is_(True), 1), (Capture.escalate.is_(False), 0))
     each = (
         select(
             Capture.version,
-            func.max(_one(Capture.escalate.is_(True))).label("escalated"),
+            func.max(escalated).label("escalated"),
             func.max(_one(Capture.seconds > p95_ms / 1000)).label("slow"),
             func.max(_one(wrong)).label("wrong"),
         )
@@ -171,13 +178,17 @@ def _rates(session: Session, model: str, version: str, champion: str, since: dat
         .group_by(Capture.version, Capture.request)
         .subquery()
     )
+    columns = each.c.escalated, each.c.slow, each.c.wrong
     counted = select(
-        each.c.version, func.count(), func.sum(each.c.escalated), func.sum(each.c.slow), func.sum(each.c.wrong)
+        each.c.version, *(part for column in columns for part in (func.sum(column), func.count(column)))
     ).group_by(each.c.version)
-    rows = {row[0]: [int(value) for value in row[1:]] for row in session.execute(counted)}
-    mine, others = rows.get(version, [0] * 4), rows.get(champion, [0] * 4)
-    names = ("were escalated", f"took longer than {p95_ms:,.0f} ms", "were answered wrongly according to clients")
-    return [Rate(what, (mine[n], mine[0]), (others[n], others[0])) for n, what in enumerate(names, 1)]
+    rows = {row[0]: [int(value or 0) for value in row[1:]] for row in session.execute(counted)}
+    mine, others = rows.get(version, [0] * 6), rows.get(champion, [0] * 6)
+    names = (ESCALATED, f"took longer than {p95_ms:,.0f} ms", "were answered wrongly according to clients")
+    rates = [
+        Rate(what, (mine[n], mine[n + 1]), (others[n], others[n + 1])) for n, what in zip((0, 2, 4), names, strict=True)
+    ]
+    return mine[3], rates
 
 
 def _one(condition: Any) -> Any:

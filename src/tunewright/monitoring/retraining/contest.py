@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tunewright.config import Spec
@@ -46,6 +47,16 @@ def made_of(bundle: Path) -> dict[str, Path]:
 def _content(folder: Path) -> str | None:
     manifest = read_manifest(folder)
     return manifest.content if manifest else None
+
+
+def escalations_count(bundle: Path) -> bool:
+    """Whether anybody acts on the flag `escalate` of a bundle's answers. Under the verdict `switch` nobody does, though
+    the bundle carries a threshold."""
+    verdict = made_of(bundle).get("verdict")
+    if verdict is None:
+        return True
+    shown: str = json.loads((verdict / "verdict.json").read_text("utf-8"))["verdict"]["shown"]
+    return shown != "switch"
 
 
 _CHAMPION, _CHALLENGER = "champion", "challenger"

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ESCALATED = "were escalated"
+"""The event that a bundle asks for another model's answer."""
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -17,6 +20,11 @@ class Rate:
     champion: tuple[int, int]
 
     @property
+    def is_measured(self) -> bool:
+        """Whether there are requests of both models."""
+        return bool(self.challenger[1] and self.champion[1])
+
+    @property
     def p_value(self) -> float:
         """The probability of a challenger's count as high as this if both models were alike (Fisher's exact test)."""
         from scipy.stats import fisher_exact
@@ -26,7 +34,7 @@ class Rate:
 
     def too_high(self, chance: float, margin: float) -> bool:
         """Whether the challenger's rate is higher by more than a margin and by more than chance."""
-        if not self.challenger[1] or not self.champion[1]:
+        if not self.is_measured:
             return False
         return _share(self.challenger) - _share(self.champion) > margin and self.p_value < chance
 

@@ -23,7 +23,7 @@ from tunewright.inference.bundle import CASCADE, load_bundle, read_info
 from tunewright.inference.runtimes.base import is_classifier
 from tunewright.monitoring.retraining import events
 from tunewright.monitoring.retraining.canary import CANARY_ENDED, CanaryEnded, CanaryTerms, is_served, watch
-from tunewright.monitoring.retraining.contest import contest, made_of
+from tunewright.monitoring.retraining.contest import contest, escalations_count, made_of
 from tunewright.monitoring.retraining.in_azure import InAzure
 from tunewright.monitoring.retraining.serves import changing_what_serves
 from tunewright.monitoring.retraining.shadow import Appraise, shadow
@@ -247,15 +247,16 @@ class _Retraining:
     def _shadow(self, at: Deployment) -> Deployment:
         if not self._course.shadow:
             return self._note(at, events.SHADOW, "There was no shadow.")
-        champion = load_bundle(self._runs / self._serving.champion.bundle)
+        champion = self._runs / self._serving.champion.bundle
         found = shadow(
             self._store,
             self._spec.name,
-            champion,
+            load_bundle(champion),
             self._runs / at.detail["bundle"],
             self._parts.appraise,
             most=self._course.shadow,
             margin=self._spec.goal.margin,
+            escalations=escalations_count(champion),
         )
         say(f"shadow: {found.sentence}")
         if found.against:
@@ -335,6 +336,7 @@ class _Retraining:
                 margin=self._spec.goal.margin,
                 p95_ms=self._spec.goal.p95_ms,
                 collect=self._parts.collect,
+                escalations=escalations_count(self._runs / self._serving.champion.bundle),
             )
         except CanaryEnded as error:
             return self._ended(at, error.what)

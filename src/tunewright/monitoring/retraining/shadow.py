@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from tunewright.core.progress import track
 from tunewright.evaluation.statistics.intervals import ratio
 from tunewright.inference.bundle import Bundle, load_bundle
-from tunewright.monitoring.retraining.rates import Rate
+from tunewright.monitoring.retraining.rates import ESCALATED, Rate
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.tables import Capture, SecondOpinion
 from tunewright.parity.served import Refused, served_model
@@ -32,7 +32,8 @@ class Shadow:
     asked: int
     agreement: float | None
     """The task's primary metric with the champion's answers as the right ones; None if there were no requests."""
-    escalated: Rate
+    escalated: Rate | None
+    """None: nobody acts on that flag, or one of the two has no threshold."""
     refused: Rate
     against: list[str]
     """The reasons against the challenger."""
@@ -42,14 +43,22 @@ class Shadow:
         """The result in one sentence."""
         if self.agreement is None:
             return "There were no captured requests for the challenger to answer in shadow."
-        return (
-            f"In shadow it answered {self.asked:,} captured requests, {self.agreement:.1%} of them as the champion "
-            f"did. {self.escalated.summary}."
+        answered = (
+            f"In shadow it answered {self.asked:,} captured requests, {self.agreement:.1%} of them as the champion did."
         )
+        return f"{answered} {self.escalated.summary}." if self.escalated else answered
 
 
 def shadow(
-    store: Store, model: str, champion: Bundle, challenger: Path, appraise: Appraise, *, most: int, margin: float
+    store: Store,
+    model: str,
+    champion: Bundle,
+    challenger: Path,
+    appraise: Appraise,
+    *,
+    most: int,
+    margin: float,
+    escalations: bool = True,
 ) -> Shadow:
     """Let a challenger answer the newest requests that the champion answered, except those that it has answered before.
     Its answers become second opinions, which the review queue uses.
@@ -59,6 +68,7 @@ def shadow(
         appraise: updates the review queue for captures with new opinions.
         most: the most requests.
         margin: the share of requests by which it may escalate more.
+        escalations: whether to compare how often they escalate; see `escalations_count`.
     """
     bundle = load_bundle(challenger)
     version = bundle.info.version
@@ -79,19 +89,24 @@ def shadow(
     both = [(each, answers[each.id]) for each in captures if each.id in answers]
     task = bundle.task
     alike = [task.measures(each.request, each.answer, opinion.answer)[task.primary_metric] for each, opinion in both]
-    escalated = Rate(
-        "were escalated",
-        (sum(bool(bundle.flags(opinion.confidence)["escalate"]) for _, opinion in both), len(both)),
-        (sum(bool(each.escalate) for each, _ in both), len(both)),
-    )
+    escalated = _escalated(bundle, both) if escalations else None
     refusals = Rate("were refused", (refused, len(both) + refused), (0, len(captures)))
     return Shadow(
         len(captures),
         ratio(alike, None).value if alike else None,
         escalated,
         refusals,
-        [rate.summary for rate in (escalated, refusals) if rate.too_high(_CHANCE, margin)],
+        [rate.summary for rate in (escalated, refusals) if rate and rate.too_high(_CHANCE, margin)],
     )
+
+
+def _escalated(bundle: Bundle, both: Sequence[tuple[Capture, SecondOpinion]]) -> Rate | None:
+    """How often each of two escalates the same requests. An answer of a bundle without a threshold has no flag, which
+    says nothing."""
+    flags = [(bundle.flags(opinion.confidence)["escalate"], each.escalate) for each, opinion in both]
+    known = [(bool(mine), bool(other)) for mine, other in flags if mine is not None and other is not None]
+    mine, others = ([flag[side] for flag in known] for side in (0, 1))
+    return Rate(ESCALATED, (sum(mine), len(known)), (sum(others), len(known))) if known else None
 
 
 def _ask(store: Store, bundle: Bundle, captures: Sequence[Capture], folder: Path) -> int:

@@ -85,7 +85,8 @@ class Capture(Base):
     cluster: Mapped[str] = mapped_column(String(16), default="")
     """A key that equal or similar requests share."""
     state: Mapped[str] = mapped_column(String(8), default="open")
-    """open; done: enough people have reviewed it; conflict: their reviews differ, and nobody has settled it yet."""
+    """open; done: enough people have reviewed it; conflict: a person has to settle what its answer is, because reviews
+    differ, or for another reason (`tunewright.monitoring.queue.dispute`)."""
 
     __table_args__ = (
         Index("captures_queue", "model", "state", "priority", "id"),
