@@ -24,9 +24,10 @@ from tests.fixtures.tiny import write_tiny_model
 from tunewright.core.processes import cpu_flags
 from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.runtimes.openvino import passes
+from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.model import PagedNextToken
 from tunewright.inference.runtimes.openvino.passes import SequencePart
-from tunewright.inference.runtimes.openvino.shape import CONFIG, WEIGHTS
+from tunewright.inference.runtimes.openvino.shape import CONFIG, WEIGHTS, GraphShape, adapted_matrices
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.inference.runtimes.vnni import compile as compiling
 from tunewright.inference.runtimes.vnni import library
@@ -47,10 +48,16 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "no window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": None, "tie_word_embeddings": True}),
     "biases": ("chatml", "Qwen2Config", {"hidden_size": 256}),
     "norms of heads": ("qwen3", "Qwen3Config", _WIDE),
+    "a window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": 72}),
+    "a window, heads of 96 numbers": (
+        "phi3",
+        "Phi3Config",
+        {"hidden_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 130},
+    ),
+    "heads of 32 numbers": ("llama3", "LlamaConfig", {"head_dim": 32}),
 }
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "heads of 32 numbers": ("llama3", "LlamaConfig", {"head_dim": 32}),
-    "a window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": 128}),
+    "heads of 16 numbers": ("llama3", "LlamaConfig", {"head_dim": 16}),
     "other activation": ("llama3", "LlamaConfig", _WIDE | {"hidden_act": "gelu_pytorch_tanh"}),
 }
 
@@ -91,10 +98,14 @@ def model(folder: Path, *, by_kernels: bool = True, **options: Any) -> PagedNext
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_kernels_answer_like_torch(weights: Callable[..., Path], family: str) -> None:
+def test_the_kernels_answer_like_torch(
+    weights: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
     folder = weights(family)
     exact, ours = TorchNextToken(load_torch_model(folder / "hub")), model(folder / "int8")
-    theirs = PagedNextToken(folder / "int8", context=512, adapters=1)  # OpenVINO
+    with monkeypatch.context() as patch:
+        patch.setattr(PackedWeights, "load", lambda _: None)
+        theirs = model(folder / "int8", by_kernels=False)
     ids = [*range(2, 200), *range(2, 200)]
     errors = []
     for sequence in (ids[:80], ids, [*ids[:70], 9, 8], [*ids[:70], 9, 8], [*ids, 4], [7, 7, 7], [5]):
@@ -105,7 +116,7 @@ def test_the_kernels_answer_like_torch(weights: Callable[..., Path], family: str
     assert own < 1.2 * other, f"{own:.1e} from torch, OpenVINO {other:.1e}"
 
 
-@pytest.mark.parametrize("family", ["llama", "biases"])
+@pytest.mark.parametrize("family", ["llama", "biases", "a window, heads of 96 numbers"])
 def test_the_kernels_say_the_same_whoever_else_asks(
     weights: Callable[..., Path], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,8 +152,56 @@ def test_openvino_runs_what_the_kernels_do_not_know(weights: Callable[..., Path]
     assert np.isfinite(model(folder, by_kernels=False)([1, 2, 3])).all()
 
 
-def test_openvino_runs_adapters(weights: Callable[..., Path]) -> None:
-    model(weights("llama") / "int8", by_kernels=False, adapters=1)
+def adapter(folder: Path, rank: int, seed: int, only: str = "") -> Adapter:
+    """Random matrices that change the logits by some tenths, for a model in a folder."""
+    rng, tensors = np.random.default_rng(seed), TensorFile(folder / WEIGHTS)
+    down, up = {}, {}
+    for name in adapted_matrices(GraphShape.read(folder).layers):
+        if only in name:
+            outputs, inputs = tensors[f"{name}.weight"].shape
+            down[name] = rng.standard_normal((inputs, rank), np.float32) / np.float32(np.sqrt(inputs))
+            up[name] = rng.standard_normal((rank, outputs), np.float32) / np.float32(20)
+    return Adapter(down, up)
+
+
+@pytest.mark.parametrize("family", ["llama", "biases", "a window, heads of 96 numbers"])
+@pytest.mark.parametrize(("rank", "only"), [(4, ""), (16, "mlp.down_proj"), (33, "self_attn")])
+def test_adapters_answer_as_in_openvino(
+    weights: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, family: str, rank: int, only: str
+) -> None:
+    folder = weights(family) / "int8"
+    added, ids = adapter(folder, rank, 0, only), [*range(2, 90)]
+    ours, always = model(folder, adapters=1), model(folder, adapter=added)
+    with monkeypatch.context() as patch:
+        patch.setattr(PackedWeights, "load", lambda _: None)
+        theirs = model(folder, by_kernels=False, adapters=1)
+    plain, found, wanted = ours(ids), ours.with_adapter(added)(ids), theirs.with_adapter(added)(ids)
+    spread = wanted.std()
+    assert np.abs(found - plain).mean() > 0.05 * spread, "the adapter changes something"
+    assert np.sqrt(np.mean((found - wanted) ** 2)) < 0.03 * spread
+    assert np.array_equal(always(ids), found)
+
+
+def test_adapters_say_the_same_whoever_else_asks(weights: Callable[..., Path]) -> None:
+    folder = weights("llama") / "int8"
+    adapters = [None, *(adapter(folder, rank, rank) for rank in (3, 8, 17))]
+    asked = [([*range(2, 30), *range(40 + n, 45 + 3 * n)], adapters[n % 4]) for n in range(40)]
+    ours = model(folder, threads=2, adapters=4)
+    alone = [ours(*each) for each in asked]
+    with ThreadPoolExecutor(16) as clients:
+        assert_same(alone, list(clients.map(lambda each: ours(*each), asked)))
+    single = model(folder, threads=1)
+    assert_same(alone, [single(*each) for each in asked])
+    assert not np.array_equal(ours(asked[0][0], adapters[1]), ours(asked[0][0], adapters[2]))
+
+
+@pytest.mark.parametrize("family", ["biases", "heads of 128 numbers, three layers"])
+def test_an_adapter_of_another_model_is_refused(weights: Callable[..., Path], family: str) -> None:
+    """The kernels would read and write memory that is not theirs."""
+    ours = model(weights("llama") / "int8", adapters=1)
+    with pytest.raises(RuntimeError, match="an adapter of another model"):
+        ours([1, 2, 3], adapter(weights(family) / "int8", 4, 0))
+    assert np.isfinite(ours([1, 2, 3])).all()
 
 
 def test_a_pass_outside_of_the_vocabulary_is_refused(weights: Callable[..., Path]) -> None:

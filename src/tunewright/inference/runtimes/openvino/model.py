@@ -44,9 +44,9 @@ class PagedNextToken:
         threads: CPU threads; all cores by default.
         streams: passes that run in parallel, each with `threads` threads (one by default), from one copy of the
             weights. More streams give more throughput, and each request waits longer.
-        adapters: how many adapters a pass can have. The more there may be, the slower are requests without one; their
-            logits stay the same.
-        adapter: an adapter for every answer. It is built into the graph, which costs the least.
+        adapters: how many adapters a pass can have in OpenVINO. The more there may be, the slower are requests without
+            one; their logits stay the same. Our own kernels take any number.
+        adapter: an adapter for every answer. In OpenVINO it is built into the graph, which costs the least.
     """
 
     def __init__(
@@ -63,9 +63,11 @@ class PagedNextToken:
         self.at_once = _AT_ONCE * streams
         self._adaptable: list[PagedNetwork] = []
         networks: Sequence[PassNetwork]
-        if not adapters and adapter is None and (packed := PackedWeights.load(folder)):
+        self._own: Adapter | None = None
+        """The adapter of every answer, if it is not in the graph."""
+        if packed := PackedWeights.load(folder):
             each = threads or (1 if streams > 1 else default_threads())
-            networks = [VnniNetwork(packed, context, each) for _ in range(streams)]
+            networks, self._own = [VnniNetwork(packed, context, each) for _ in range(streams)], adapter
         else:
             compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
             networks = self._adaptable = [PagedNetwork(compiled, context) for _ in range(streams)]
@@ -110,6 +112,8 @@ class PagedNextToken:
         """The logits of some requests; for `PagedDecoding` and the methods above."""
         if (longest := max(len(request.ids) for request in requests)) > self._context:
             raise ValueError(f"a sequence of {longest} tokens, longer than {self._context}")
+        for request in requests:
+            request.adapter = request.adapter or self._own
         self._scheduler.submit(requests)
         return [_wait(request) for request in requests]
 

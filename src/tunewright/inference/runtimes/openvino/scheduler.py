@@ -143,10 +143,15 @@ class PassScheduler:
         self._start(waiting)
         first, *others = waiting
         rows: list[tuple[SequenceRequest, int]] = []
+        begun = set()
         space, most = PASS_TOKENS, PASS_TOKENS if not others else PASS_TOKENS // 2
         adapters = self._adapters(waiting)
         for request in (first, *sorted(others, key=lambda each: each.left // (PASS_TOKENS // 2))):
             if request.adapter and request.adapter not in adapters:
+                continue
+            if (block := self._next_block(request)) in begun:
+                # Another sequence of this pass runs it. This one looks it up in the next pass.
+                self._release(request)
                 continue
             together = request.together
             count = min(together, most, max(space, MIN_TOGETHER))
@@ -154,16 +159,29 @@ class PassScheduler:
                 count += 1
             if self._pool.grow(request.chain, request.chain.known + count):
                 rows.append((request, count))
+                begun |= {block} if block else set()
                 space -= count
             if space <= 0:
                 break
         if not rows:
             # Unfinished sequences hold all blocks. All but the oldest start again later.
             for request in others:
-                self._pool.release(request.chain, request.ids)
-                request.started = False
+                self._release(request)
             return self._compose([first])
         return rows
+
+    def _next_block(self, request: SequenceRequest) -> tuple[int, int, tuple[int, ...]] | None:
+        """What the block that a sequence runs next will hold, if other sequences can use it then."""
+        size = self._network.block_size
+        begin = request.chain.known // size * size
+        if begin + size > len(request.ids) - MIN_TOGETHER:
+            return None
+        return request.chain.root, begin, tuple(request.ids[begin : begin + size])
+
+    def _release(self, request: SequenceRequest) -> None:
+        """Take a sequence out of memory. It starts again in a later pass."""
+        self._pool.release(request.chain, request.ids)
+        request.started = False
 
     def _start(self, requests: Sequence[SequenceRequest]) -> None:
         """Look up which tokens of new sequences are in memory."""

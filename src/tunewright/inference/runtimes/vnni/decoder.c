@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") for
@@ -24,7 +25,7 @@ enum {
     LANES = 16,    /* numbers of 32 bits in a register */
     WIDE = 3,      /* registers of outputs in a panel of a matrix */
     PANEL = WIDE * LANES,
-    ROWS = 8,      /* rows at once: 8 x 3 sums take 24 of 32 registers */
+    ROWS = 8,      /* rows at once: 8 x 3 sums take 24 of 32 registers; also the rows of adapters */
     QUERIES = 6,   /* rows of attention at once, times 4 registers */
     TOKENS = 64,   /* of a block of keys and values */
     MOST_WIDTH = 128, /* of a head: wider ones could overflow 32 bits */
@@ -33,28 +34,43 @@ enum {
 
 /* Largest whole numbers. 128 products of two of TOP_QK, or 64 of TOP_VALUE and TOP_SHARE, stay below 2^31. */
 static const float TOP_QK = 4095, TOP_VALUE = 2047, TOP_SHARE = 8191, TOP_ROW = 127;
+static const float LEAST_SCALE = 5.4210109e-20f; /* of a value: 2 to the power -64, so that nothing overflows */
 static const float LOG2_E = 1.44269504f;
 
 /* ---- memory ---- */
 
+enum { HUGE_PAGE = 2 << 20, REGION = 32 << 20 };
+
+/* Memory in large regions, each of huge pages if the system has them: a pass reads all weights, and small pages are too
+   many for the processor to know where they are. What is never written takes no memory. */
 typedef struct {
-    void **items;
+    char **regions;
     int count, failed;
+    size_t left; /* in the last region, at its end */
+    char *next;
 } Arena;
 
 static void *take(Arena *arena, size_t bytes) {
-    void *found = NULL, **more = realloc(arena->items, sizeof(void *) * (arena->count + 1));
-    if (more) arena->items = more;
-    if (!more || posix_memalign(&found, 64, (bytes + 63) / 64 * 64)) {
-        arena->failed = 1;
-        return NULL;
+    bytes = (bytes + 63) / 64 * 64;
+    if (bytes > arena->left) {
+        const size_t whole = bytes > REGION ? (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : REGION;
+        void *found = NULL;
+        char **more = realloc(arena->regions, sizeof *more * (arena->count + 1));
+        if (more) arena->regions = more;
+        if (!more || posix_memalign(&found, HUGE_PAGE, whole)) {
+            arena->failed = 1;
+            return NULL;
+        }
+        madvise(found, whole, MADV_HUGEPAGE);
+        arena->next = arena->regions[arena->count++] = found, arena->left = whole;
     }
-    return arena->items[arena->count++] = found;
+    arena->next += bytes, arena->left -= bytes;
+    return arena->next - bytes;
 }
 
 static void give_back(Arena *arena) {
-    for (int i = 0; i < arena->count; i++) free(arena->items[i]);
-    free(arena->items);
+    for (int i = 0; i < arena->count; i++) free(arena->regions[i]);
+    free(arena->regions);
 }
 
 /* ---- the model ---- */
@@ -68,6 +84,7 @@ typedef struct {
 typedef struct {
     Matrix qkv, out, up, down; /* up: gate and up */
     const float *before, *after, *query_norm, *key_norm; /* norms' weights; the last two may be NULL */
+    int window; /* tokens that a token sees, itself included; 0: all */
 } Layer;
 
 typedef struct {
@@ -129,10 +146,10 @@ Model *model_new(const Shape *shape, const float *frequencies, const float *norm
     return m;
 }
 
-void model_norms(Model *model, int layer, const float *before, const float *after, const float *query_norm,
-                 const float *key_norm) {
+void model_layer(Model *model, int layer, int window, const float *before, const float *after,
+                 const float *query_norm, const float *key_norm) {
     Layer *l = model->layer + layer;
-    l->before = before, l->after = after, l->query_norm = query_norm, l->key_norm = key_norm;
+    l->window = window, l->before = before, l->after = after, l->query_norm = query_norm, l->key_norm = key_norm;
 }
 
 /* Copies `outputs` rows of a matrix from row `at` on, in the order in which passes read them. Different rows may be
@@ -323,17 +340,59 @@ static void rotate(float *v, const float *cosine, const float *sine, int half) {
     }
 }
 
-/* 2 to the power x, for -126 <= x <= 126; below, 2 to the power -126. Taylor's series around the nearest whole number:
-   the first missing term is 2e-6 of the value at most with 5 terms, and 1e-7 with 6. */
-INLINE __m512 power_of_two(__m512 x, const int terms) {
-    static const float series[] = {1, 6.9314718e-1f, 2.4022651e-1f, 5.5504109e-2f, 9.6181291e-3f, 1.3333558e-3f,
-                                   1.5403530e-4f};
+/* 2 to the power x, for -126 <= x <= 126; below, 2 to the power -126. Minimax polynomials (Remez) over what is behind
+   the comma. Of the value, the one of 4 terms errs by 3e-6 at most, the one of 5 by 8e-8. */
+static const float POWER_4[] = {1.000002593f, 6.930038345e-1f, 2.414427569e-1f, 5.201146061e-2f, 1.353416792e-2f};
+static const float POWER_5[] = {9.999999251e-1f, 6.931530732e-1f, 2.401536170e-1f,
+                                5.582631805e-2f, 8.989340091e-3f, 1.877576675e-3f};
+
+/* times: a constant that the result is multiplied by. */
+INLINE __m512 power_of_two(__m512 x, const float *series, const int terms, const float times) {
     x = _mm512_max_ps(x, _mm512_set1_ps(-126));
-    const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __m512 rest = _mm512_sub_ps(x, whole);
-    __m512 power = _mm512_set1_ps(series[terms]);
-    UNROLLED (int k = terms - 1; k >= 0; k--) power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(series[k]));
-    return _mm512_scalef_ps(power, whole);
+    const __m512 rest = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    __m512 power = _mm512_set1_ps(series[terms] * times);
+    UNROLLED (int k = terms - 1; k >= 0; k--) power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(series[k] * times));
+    return _mm512_scalef_ps(power, x);
+}
+
+/* ---- adapters ---- */
+
+enum { QUERY, KEY, VALUE, OUT, GATE, UP, DOWN, ADAPTED };
+
+/* Two thin matrices beside one of a layer. */
+typedef struct {
+    const float *down, *up; /* [inputs, rank], [rank, outputs]; NULL: there are none */
+} Thin;
+
+typedef struct {
+    int rank;            /* of all matrices, in whole registers */
+    const Thin *matrices; /* [layers][ADAPTED] */
+} Adapter;
+
+/* Adds what a matrix's adapter makes of some rows, to outputs that are `stride` from row to row.
+   x: [rows, inputs]. */
+INLINE void adapt_rows(const int rows, const Thin *thin, int rank, const float *x, int inputs, int outputs, float *out,
+                       long stride) {
+    float inner[ROWS * LANES] __attribute__((aligned(64)));
+    for (int j = 0; j < rank; j += LANES) {
+        __m512 sum[ROWS];
+        UNROLLED (int r = 0; r < rows; r++) sum[r] = _mm512_setzero_ps();
+        for (int k = 0; k < inputs; k++) {
+            const __m512 down = _mm512_loadu_ps(thin->down + (long)k * rank + j);
+            UNROLLED (int r = 0; r < rows; r++)
+                sum[r] = _mm512_fmadd_ps(_mm512_set1_ps(x[(long)r * inputs + k]), down, sum[r]);
+        }
+        UNROLLED (int r = 0; r < rows; r++) _mm512_store_ps(inner + r * LANES, sum[r]);
+        for (int o = 0; o < outputs; o += LANES) {
+            UNROLLED (int r = 0; r < rows; r++) sum[r] = _mm512_loadu_ps(out + r * stride + o);
+            for (int k = 0; k < LANES; k++) {
+                const __m512 up = _mm512_loadu_ps(thin->up + (long)(j + k) * outputs + o);
+                UNROLLED (int r = 0; r < rows; r++)
+                    sum[r] = _mm512_fmadd_ps(_mm512_set1_ps(inner[r * LANES + k]), up, sum[r]);
+            }
+            UNROLLED (int r = 0; r < rows; r++) _mm512_storeu_ps(out + r * stride + o, sum[r]);
+        }
+    }
 }
 
 /* ---- a network: memory for keys and values, buffers of a pass, threads ---- */
@@ -348,6 +407,7 @@ typedef struct {
     const int32_t *blocks;          /* of all sequences */
     const int32_t *block_begins;    /* [sequences + 1] */
     const int64_t *wanted_at;       /* [wanted]: tokens whose logits are wanted */
+    const Adapter *const *adapters; /* [tokens], NULL where there is none; or NULL */
     float *logits;                  /* [wanted, vocabulary rounded up to whole registers] */
 } Pass;
 
@@ -356,13 +416,9 @@ typedef struct {
     const Model *model;
     Arena arena;
     Pass pass;
-    int most, blocks; /* tokens of a pass; blocks of memory */
-    long longest;     /* tokens of a sequence, in whole blocks */
-
-    /* [layer][key head][block], then: keys [TOKENS / 16][width / 2][16][2], values [TOKENS / 2][width][2], scales
-       [TOKENS] */
-    int16_t *keys, *values;
-    float *key_scale, *value_scale;
+    int most; /* tokens of a pass */
+    long score_stride, share_stride; /* from a row's scores or shares to the next one's */
+    char *memory; /* of keys and values: [block][layer][key head], as `Place` says */
 
     float *stream, *last; /* [tokens, hidden]: the residual stream; of the tokens whose logits are wanted */
     float *qkv, *attended, *gates, *cosine, *sine;
@@ -370,7 +426,7 @@ typedef struct {
     float *query_scale; /* the same without the width */
     Rows narrow, mixed, inner; /* what the matrices read: the stream, attention's results, the gates' */
     struct {
-        float *line, *scores;
+        float *line, *scores, *lines; /* lines: the inputs of ROWS rows */
         int16_t *shares;
     } *scratch; /* of each thread */
 
@@ -438,8 +494,34 @@ static void product(Network *n, const Matrix *m, const Rows *x, int rows, float 
 
 /* ---- attention ---- */
 
-static long place_of(const Network *n, int layer, int head, int block) {
-    return (((long)layer * n->shape.key_heads + head) * n->blocks + block) * TOKENS;
+/* A block of memory in one layer and key head. A share is what softmax gives a token, times the scale of its value; so
+   the largest share of a row is known before softmax, and shares are rounded as they are computed. */
+typedef struct {
+    int16_t *keys;     /* [TOKENS / 16][width / 2][16][2] */
+    int16_t *values;   /* [TOKENS / 2][width][2]: of the tokens in the order of `share_at` */
+    float *key_scale;  /* [TOKENS] */
+    float *value_log;  /* [TOKENS]: the logarithm of a value's scale, to the base of 2 */
+    float *value_unit; /* [TOKENS]: 1 / that scale */
+} Place;
+
+static size_t place_bytes(const Shape *s) {
+    return TOKENS * (2 * s->width * sizeof(int16_t) + 3 * sizeof(float));
+}
+
+static size_t block_bytes(const Shape *s) { return place_bytes(s) * s->layers * s->key_heads; }
+
+INLINE Place place_of(const Network *n, int layer, int head, int block) {
+    const Shape *s = &n->shape;
+    char *at = n->memory + block_bytes(s) * block + place_bytes(s) * (layer * s->key_heads + head);
+    int16_t *keys = (int16_t *)at, *values = keys + TOKENS * s->width;
+    float *scale = (float *)(values + TOKENS * s->width);
+    return (Place){keys, values, scale, scale + TOKENS, scale + 2 * TOKENS};
+}
+
+/* Where a token's share is in its block: two registers of 32-bit numbers are packed to one of 16 in pieces of four. */
+static int share_at(int token) {
+    const int half = token / 32, high = token / 16 % 2, four = token / 4 % 4;
+    return half * 32 + four * 8 + high * 4 + token % 4;
 }
 
 /* Encodes the queries of a token, and writes its keys and values into memory. */
@@ -458,34 +540,55 @@ static void remember(Network *n, int number, int sequence, int token) {
     }
     const int position = n->pass.past[sequence] + token - n->pass.begins[sequence];
     const int block = n->pass.blocks[n->pass.block_begins[sequence] + position / TOKENS], place = position % TOKENS;
+    const int share = share_at(place);
     int16_t whole[MOST_WIDTH];
     for (int h = 0; h < s->key_heads; h++) {
         float *key = row + (long)(s->heads + h) * width;
         const float *value = key + (long)s->key_heads * width;
-        const long at = place_of(n, number, h, block);
+        const Place at = place_of(n, number, h, block);
         if (layer->key_norm) normalise(key, layer->key_norm, key, width, s->epsilon);
         rotate(key, cosine, sine, half);
-        n->key_scale[at + place] = quantise_words(key, width, TOP_QK, whole);
-        int16_t *keys = n->keys + at * width + (long)(place / LANES) * width * LANES + place % LANES * 2;
+        at.key_scale[place] = quantise_words(key, width, TOP_QK, whole);
+        int16_t *keys = at.keys + (long)(place / LANES) * width * LANES + place % LANES * 2;
         for (int d = 0; d < width; d += 2) memcpy(keys + (long)d * LANES, whole + d, 4);
-        n->value_scale[at + place] = quantise_words(value, width, TOP_VALUE, whole);
-        int16_t *values = n->values + at * width + (long)(place / 2) * width * 2 + place % 2;
+        const float scale = fmaxf(quantise_words(value, width, TOP_VALUE, whole), LEAST_SCALE);
+        at.value_log[place] = log2f(scale), at.value_unit[place] = 1 / scale;
+        int16_t *values = at.values + (long)(share / 2) * width * 2 + share % 2;
         for (int d = 0; d < width; d++) values[2 * d] = whole[d];
     }
 }
 
-/* Queries times the keys of a block. The keys at `ahead` are fetched meanwhile. */
-INLINE void score(const int rows, const int16_t *query, const float *query_scale, const int16_t *keys,
-                  const float *key_scale, int width, float *out, long stride, const int16_t *ahead) {
+/* The tokens that a row sees: from `first` to before `end`, counted from the begin of the sequence or of a block. */
+typedef struct {
+    int first, end;
+} Seen;
+
+INLINE Seen in_block(Seen of_sequence, int block) {
+    return (Seen){of_sequence.first - block * TOKENS, of_sequence.end - block * TOKENS};
+}
+
+INLINE int is_whole(Seen s) { return s.first <= 0 && s.end >= TOKENS; }
+
+INLINE __mmask16 lanes_below(int end) { return end >= LANES ? 0xffff : end <= 0 ? 0 : (1 << end) - 1; }
+
+/* Of the 16 tokens from `at` on. */
+INLINE __mmask16 lanes_of(Seen s, int at) { return lanes_below(s.end - at) & ~lanes_below(s.first - at); }
+
+/* Scores of a block: queries times keys, plus the logarithms of the values' scales. The keys at `ahead` are fetched
+   meanwhile.
+   seen: what each row sees of the block; NULL: all rows see all.
+   most: the largest score of each row so far. */
+INLINE void score(const int rows, const Seen *seen, const int16_t *query, const float *query_scale, const Place *at,
+                  int width, float *out, long stride, __m512 *most, const int16_t *ahead) {
     __m512i sum[QUERIES][4];
     UNROLLED (int r = 0; r < rows; r++)
         UNROLLED (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
     for (int d = 0; d < width; d += 2) {
         __m512i key[4];
         UNROLLED (int c = 0; c < 4; c++) {
-            const long at = ((long)c * width + d) * LANES;
-            key[c] = _mm512_load_si512(keys + at);
-            _mm_prefetch((const char *)(ahead + at), _MM_HINT_T0);
+            const long from = ((long)c * width + d) * LANES;
+            key[c] = _mm512_load_si512(at->keys + from);
+            _mm_prefetch((const char *)(ahead + from), _MM_HINT_T0);
         }
         UNROLLED (int r = 0; r < rows; r++) {
             const __m512i two = repeated(query + (long)r * width + d);
@@ -493,115 +596,131 @@ INLINE void score(const int rows, const int16_t *query, const float *query_scale
         }
     }
     UNROLLED (int c = 0; c < 4; c++) {
-        const __m512 scale = _mm512_load_ps(key_scale + c * LANES);
+        const __m512 scale = _mm512_load_ps(at->key_scale + c * LANES);
+        const __m512 log = _mm512_load_ps(at->value_log + c * LANES);
         UNROLLED (int r = 0; r < rows; r++) {
             const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[r][c]), scale);
-            _mm512_store_ps(out + r * stride + c * LANES, _mm512_mul_ps(v, _mm512_set1_ps(query_scale[r])));
+            const __m512 whole = _mm512_fmadd_ps(v, _mm512_set1_ps(query_scale[r]), log);
+            _mm512_store_ps(out + r * stride + c * LANES, whole);
+            const __mmask16 lanes = seen ? lanes_of(seen[r], c * LANES) : 0xffff;
+            most[r] = _mm512_mask_max_ps(most[r], lanes, most[r], whole);
         }
     }
 }
 
-/* Adds the values of a block, each times its share, to `out` [rows, 64]. Those at `ahead` are fetched meanwhile. */
-INLINE void mix(const int rows, const int16_t *shares, long stride, const int16_t *values, int width, float *out,
-                const int16_t *ahead) {
+/* Adds the values of a block, each times its share, to `out` [rows, columns x 16]. Those at `ahead` are fetched
+   meanwhile. */
+INLINE void mix(const int rows, const int columns, const int16_t *shares, long stride, const int16_t *values, int width,
+                float *out, const int16_t *ahead) {
     __m512i sum[QUERIES][4];
     UNROLLED (int r = 0; r < rows; r++)
-        UNROLLED (int c = 0; c < 4; c++) sum[r][c] = _mm512_setzero_si512();
+        UNROLLED (int c = 0; c < columns; c++) sum[r][c] = _mm512_setzero_si512();
     for (int t = 0; t < TOKENS; t += 2) {
         __m512i value[4];
-        UNROLLED (int c = 0; c < 4; c++) {
+        UNROLLED (int c = 0; c < columns; c++) {
             const long at = (long)t * width + c * 2 * LANES;
             value[c] = _mm512_load_si512(values + at);
             _mm_prefetch((const char *)(ahead + at), _MM_HINT_T0);
         }
         UNROLLED (int r = 0; r < rows; r++) {
             const __m512i two = repeated(shares + r * stride + t);
-            UNROLLED (int c = 0; c < 4; c++) add_words(&sum[r][c], value[c], two);
+            UNROLLED (int c = 0; c < columns; c++) add_words(&sum[r][c], value[c], two);
         }
     }
     UNROLLED (int r = 0; r < rows; r++)
-        UNROLLED (int c = 0; c < 4; c++) {
-            float *o = out + (r * 4 + c) * LANES;
+        UNROLLED (int c = 0; c < columns; c++) {
+            float *o = out + (r * columns + c) * LANES;
             _mm512_store_ps(o, _mm512_add_ps(_mm512_load_ps(o), _mm512_cvtepi32_ps(sum[r][c])));
         }
 }
 
-INLINE __mmask16 first_lanes(int count) { return count >= LANES ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
-
-/* 16 scores of `weigh`, of which the row sees some. */
-INLINE void weigh_lanes(float *scores, const float *scale, const __mmask16 seen, __m512 top, __m512 *sum,
-                        __m512 *heaviest) {
-    const __m512 power = power_of_two(_mm512_sub_ps(_mm512_load_ps(scores), top), 5);
-    const __m512 weight = _mm512_maskz_mul_ps(seen, power, _mm512_load_ps(scale));
-    *sum = _mm512_mask_add_ps(*sum, seen, *sum, power);
-    *heaviest = _mm512_max_ps(*heaviest, weight);
-    _mm512_store_ps(scores, weight);
+/* The shares of 32 tokens, of which the row sees some. `sum` adds up what softmax divides by. */
+INLINE void share(const float *scores, const float *unit, const __mmask16 low, const __mmask16 high, __m512 top,
+                  __m512 *sum, int16_t *shares) {
+    __m512 power[2];
+    const __mmask16 seen[] = {low, high};
+    UNROLLED (int c = 0; c < 2; c++) {
+        const __m512 x = _mm512_sub_ps(_mm512_load_ps(scores + c * LANES), top);
+        power[c] = _mm512_maskz_mov_ps(seen[c], power_of_two(x, POWER_4, 4, TOP_SHARE));
+        *sum = _mm512_fmadd_ps(power[c], _mm512_maskz_load_ps(seen[c], unit + c * LANES), *sum);
+    }
+    const __m512i whole = _mm512_packs_epi32(_mm512_cvtps_epi32(power[0]), _mm512_cvtps_epi32(power[1]));
+    _mm512_store_si512(shares, whole);
 }
 
-/* Softmax of a row of scores: in their place, powers times the scale of each value. `own`: tokens that the row sees.
-   Returns the scale of the shares. */
-INLINE float weigh(const Network *n, int layer, int head, const int32_t *block, float *scores, int16_t *shares, int own,
-                   int blocks) {
-    __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps(), heaviest = _mm512_setzero_ps();
-    int t = 0;
-    for (; t + LANES <= own; t += LANES) most = _mm512_max_ps(most, _mm512_load_ps(scores + t));
-    const __mmask16 left = first_lanes(own - t);
-    most = _mm512_mask_max_ps(most, left, most, _mm512_maskz_loadu_ps(left, scores + t));
+/* Softmax of a row of scores in the blocks from `first` to before `end`: the shares of the tokens that it sees. Returns
+   what the sum of the values, each times its share, is to be multiplied by. */
+INLINE float weigh(const Network *n, int layer, int head, const int32_t *block, const float *scores, __m512 most,
+                   int16_t *shares, Seen seen, int first, int end) {
     const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most));
-    for (int b = 0; b < blocks; b++) {
-        const float *scale = n->value_scale + place_of(n, layer, head, block[b]);
-        float *s = scores + (long)b * TOKENS;
-        const int here = own - b * TOKENS;
-        if (here >= TOKENS) /* the usual case, without masks */
-            UNROLLED (int c = 0; c < TOKENS; c += LANES) weigh_lanes(s + c, scale + c, 0xffff, top, &sum, &heaviest);
+    __m512 sum = _mm512_setzero_ps();
+    for (int b = first; b < end; b++) {
+        const float *unit = place_of(n, layer, head, block[b]).value_unit, *from = scores + (long)b * TOKENS;
+        int16_t *to = shares + (long)b * TOKENS;
+        const Seen here = in_block(seen, b);
+        if (is_whole(here)) /* the usual case, without masks */
+            UNROLLED (int t = 0; t < TOKENS; t += 2 * LANES) share(from + t, unit + t, 0xffff, 0xffff, top, &sum, to + t);
         else
-            for (int c = 0; c < TOKENS; c += LANES)
-                weigh_lanes(s + c, scale + c, first_lanes(here - c), top, &sum, &heaviest);
+            for (int t = 0; t < TOKENS; t += 2 * LANES)
+                share(from + t, unit + t, lanes_of(here, t), lanes_of(here, t + LANES), top, &sum, to + t);
     }
-    const float heavy = _mm512_reduce_max_ps(heaviest);
-    const __m512 by = _mm512_set1_ps(heavy > 0 ? TOP_SHARE / heavy : 0);
-    for (t = 0; t < blocks * TOKENS; t += LANES) {
-        const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(scores + t), by));
-        _mm256_store_si256((__m256i *)(shares + t), _mm512_cvtsepi32_epi16(level));
+    return 1 / _mm512_reduce_add_ps(sum);
+}
+
+/* Adds up the values of blocks in some columns, each times its share, and writes the sums times `scale`. */
+INLINE void mix_blocks(const int rows, const int columns, const Network *n, int layer, int head, const int32_t *block,
+                       int first, int end, const int16_t *shares, int dim, const float *scale, float *const *to) {
+    const int width = n->shape.width;
+    float out[QUERIES * 4 * LANES] __attribute__((aligned(64)));
+    memset(out, 0, sizeof out);
+    for (int b = first; b < end; b++) {
+        const int16_t *values = place_of(n, layer, head, block[b]).values + 2 * dim;
+        const int16_t *ahead = place_of(n, layer, head, block[b + 1 < end ? b + 1 : first]).values + 2 * dim;
+        mix(rows, columns, shares + (long)b * TOKENS, n->share_stride, values, width, out, ahead);
     }
-    return heavy / TOP_SHARE / _mm512_reduce_add_ps(sum);
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < columns; c++) {
+            const __m512 v = _mm512_load_ps(out + (r * columns + c) * LANES);
+            _mm512_storeu_ps(to[r] + dim + c * LANES, _mm512_mul_ps(v, _mm512_set1_ps(scale[r])));
+        }
 }
 
 INLINE void attend(const int rows, Network *n, int thread, int layer, int sequence, int head, int row) {
     const Shape *s = &n->shape;
-    const int width = s->width, group = s->heads / s->key_heads;
+    const int width = s->width, group = s->heads / s->key_heads, window = n->model->layer[layer].window;
     const int begin = n->pass.begins[sequence], past = n->pass.past[sequence];
     const int32_t *block = n->pass.blocks + n->pass.block_begins[sequence];
-    const int seen = past + (row + rows - 1) / group + 1, blocks = (seen + TOKENS - 1) / TOKENS;
-    const long at = ((long)head * n->most + begin) * group + row, stride = n->longest;
-    float *scores = n->scratch[thread].scores, scale[QUERIES];
+    const long at = ((long)head * n->most + begin) * group + row;
+    float *scores = n->scratch[thread].scores, *to[QUERIES], scale[QUERIES];
     int16_t *shares = n->scratch[thread].shares;
-    for (int b = 0; b < blocks; b++) {
-        const long place = place_of(n, layer, head, block[b]);
-        const long next = place_of(n, layer, head, block[b + 1 < blocks ? b + 1 : 0]);
-        score(rows, n->query + at * width, n->query_scale + at, n->keys + place * width, n->key_scale + place, width,
-              scores + (long)b * TOKENS, stride, n->keys + next * width);
+    Seen seen[QUERIES];
+    __m512 most[QUERIES];
+    for (int r = 0; r < rows; r++) {
+        const int token = (row + r) / group, own = past + token + 1;
+        seen[r] = (Seen){window && own > window ? own - window : 0, own};
+        most[r] = _mm512_set1_ps(-INFINITY);
+        to[r] = n->attended + ((long)(begin + token) * s->heads + head * group + (row + r) % group) * width;
+    }
+    const int first = seen[0].first / TOKENS, end = (seen[rows - 1].end + TOKENS - 1) / TOKENS;
+    for (int b = first; b < end; b++) {
+        const Place here = place_of(n, layer, head, block[b]);
+        const int16_t *ahead = place_of(n, layer, head, block[b + 1 < end ? b + 1 : first]).keys;
+        const int16_t *query = n->query + at * width;
+        float *into = scores + (long)b * TOKENS;
+        Seen of_rows[QUERIES];
+        for (int r = 0; r < rows; r++) of_rows[r] = in_block(seen[r], b);
+        if (is_whole(of_rows[0]) && is_whole(of_rows[rows - 1])) /* the first row ends first, the last begins last */
+            score(rows, NULL, query, n->query_scale + at, &here, width, into, n->score_stride, most, ahead);
+        else
+            score(rows, of_rows, query, n->query_scale + at, &here, width, into, n->score_stride, most, ahead);
     }
     for (int r = 0; r < rows; r++)
-        scale[r] = weigh(n, layer, head, block, scores + r * stride, shares + r * stride, past + (row + r) / group + 1,
-                         blocks);
-    for (int dim = 0; dim < width; dim += 4 * LANES) {
-        float out[QUERIES * 4 * LANES] __attribute__((aligned(64)));
-        memset(out, 0, sizeof out);
-        for (int b = 0; b < blocks; b++) {
-            const int16_t *values = n->values + place_of(n, layer, head, block[b]) * width + 2 * dim;
-            const long next = place_of(n, layer, head, block[b + 1 < blocks ? b + 1 : 0]);
-            mix(rows, shares + (long)b * TOKENS, stride, values, width, out, n->values + next * width + 2 * dim);
-        }
-        for (int r = 0; r < rows; r++) {
-            const long token = begin + (row + r) / group, own_head = head * group + (row + r) % group;
-            float *to = n->attended + (token * s->heads + own_head) * width;
-            for (int c = 0; c < 4 * LANES; c += LANES) {
-                const __m512 v = _mm512_load_ps(out + r * 4 * LANES + c);
-                _mm512_storeu_ps(to + dim + c, _mm512_mul_ps(v, _mm512_set1_ps(scale[r])));
-            }
-        }
-    }
+        scale[r] = weigh(n, layer, head, block, scores + r * n->score_stride, most[r], shares + r * n->share_stride,
+                         seen[r], first, end);
+    int dim = 0;
+    for (; dim + 4 * LANES <= width; dim += 4 * LANES)
+        mix_blocks(rows, 4, n, layer, head, block, first, end, shares, dim, scale, to);
+    if (dim < width) mix_blocks(rows, 2, n, layer, head, block, first, end, shares, dim, scale, to);
 }
 
 static void attention(Network *n, int thread, int layer) {
@@ -648,7 +767,7 @@ static void gated(const float *gate, const float *up, float *to, int count) {
     const __m512 one = _mm512_set1_ps(1), by = _mm512_set1_ps(-LOG2_E), most = _mm512_set1_ps(126);
     for (int k = 0; k < count; k += LANES) {
         const __m512 g = _mm512_loadu_ps(gate + k);
-        const __m512 e = power_of_two(_mm512_min_ps(_mm512_mul_ps(g, by), most), 6);
+        const __m512 e = power_of_two(_mm512_min_ps(_mm512_mul_ps(g, by), most), POWER_5, 5, 1);
         _mm512_storeu_ps(to + k, _mm512_mul_ps(_mm512_div_ps(g, _mm512_add_ps(one, e)), _mm512_loadu_ps(up + k)));
     }
 }
@@ -663,12 +782,48 @@ static void read_stream(Network *n, int thread, const float *stream, const float
     }
 }
 
+/* The adapter of a row: of a token, or in the last layer of one whose logits are wanted. */
+INLINE const Adapter *adapter_of(const Network *n, int row, int last) {
+    return n->pass.adapters[last ? n->pass.wanted_at[row] : row];
+}
+
+/* Adds what the rows' adapters make of `x` to the outputs of a matrix, `stride` from row to row. */
+static void adapt(Network *n, int thread, int layer, int last, int which, const Rows *x, float *out, int outputs,
+                  long stride, int from, int to) {
+    float *lines = n->scratch[thread].lines;
+    const int inputs = x->inputs, groups = inputs / x->group;
+    for (int row = n->pass.adapters ? from : to, rows; row < to; row += rows) {
+        const Adapter *adapter = adapter_of(n, row, last);
+        for (rows = 1; rows < ROWS && row + rows < to && adapter_of(n, row + rows, last) == adapter; rows++) {}
+        const Thin *thin = adapter ? adapter->matrices + (long)layer * ADAPTED + which : NULL;
+        if (!thin || !thin->down) continue;
+        for (int r = 0; r < rows; r++)
+            for (int k = 0; k < inputs; k += LANES) {
+                const int8_t *level = x->levels + (long)(row + r) * inputs + k;
+                const __m512 scale = _mm512_set1_ps(x->scale[(long)(row + r) * groups + k / x->group]);
+                const __m512i whole = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)level));
+                _mm512_storeu_ps(lines + (long)r * inputs + k, _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale));
+            }
+        float *to_row = out + row * stride;
+        switch (rows) {
+        case 1: adapt_rows(1, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 2: adapt_rows(2, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 3: adapt_rows(3, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 4: adapt_rows(4, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 5: adapt_rows(5, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 6: adapt_rows(6, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 7: adapt_rows(7, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        case 8: adapt_rows(8, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+        }
+    }
+}
+
 /* The part of a thread in a pass: of rows between products, of outputs in them. */
 static void run(Network *n, int thread) {
     const Shape *s = &n->shape;
     const Model *m = n->model;
     const Pass *pass = &n->pass;
-    const int attended = s->heads * s->width;
+    const int attended = s->heads * s->width, keys = s->key_heads * s->width;
     float *line = n->scratch[thread].line, *stream = n->stream;
     int rows = pass->tokens, from = share_from(n, thread, rows), to = share_from(n, thread + 1, rows), first = 0;
     while (first < pass->sequences && pass->begins[first + 1] <= from) first++;
@@ -679,6 +834,10 @@ static void run(Network *n, int thread) {
         meet(n, thread, BETWEEN);
         product(n, &layer->qkv, &n->narrow, rows, n->qkv, 0);
         meet(n, thread, MATRICES);
+        const long wide = attended + 2 * keys;
+        adapt(n, thread, number, 0, QUERY, &n->narrow, n->qkv, attended, wide, from, to);
+        adapt(n, thread, number, 0, KEY, &n->narrow, n->qkv + attended, keys, wide, from, to);
+        adapt(n, thread, number, 0, VALUE, &n->narrow, n->qkv + attended + keys, keys, wide, from, to);
         for (int t = from, sequence = first; t < to; t++) {
             while (pass->begins[sequence + 1] <= t) sequence++;
             remember(n, number, sequence, t);
@@ -699,10 +858,13 @@ static void run(Network *n, int thread) {
         meet(n, thread, BETWEEN);
         product(n, &layer->out, &n->mixed, rows, stream, 1);
         meet(n, thread, MATRICES);
+        adapt(n, thread, number, last, OUT, &n->mixed, stream, s->hidden, s->hidden, from, to);
         read_stream(n, thread, stream, layer->after, from, to);
         meet(n, thread, BETWEEN);
         product(n, &layer->up, &n->narrow, rows, n->gates, 0);
         meet(n, thread, MATRICES);
+        adapt(n, thread, number, last, GATE, &n->narrow, n->gates, s->inner, 2 * s->inner, from, to);
+        adapt(n, thread, number, last, UP, &n->narrow, n->gates + s->inner, s->inner, 2 * s->inner, from, to);
         for (int t = from; t < to; t++) {
             const float *gate = n->gates + (long)t * 2 * s->inner;
             gated(gate, gate + s->inner, line, s->inner);
@@ -711,6 +873,7 @@ static void run(Network *n, int thread) {
         meet(n, thread, BETWEEN);
         product(n, &layer->down, &n->inner, rows, stream, 1);
         meet(n, thread, MATRICES);
+        adapt(n, thread, number, last, DOWN, &n->inner, stream, s->hidden, s->hidden, from, to);
     }
     read_stream(n, thread, stream, m->norm, from, to);
     meet(n, thread, BETWEEN);
@@ -761,16 +924,16 @@ Network *network_new(const Model *model, int threads, int most, int blocks, int 
     const Shape *s = &model->shape;
     Network *n = calloc(1, sizeof *n);
     if (!n) return NULL;
-    n->shape = *s, n->model = model, n->most = most, n->blocks = blocks;
-    n->longest = (long)(longest + TOKENS - 1) / TOKENS * TOKENS;
+    n->shape = *s, n->model = model, n->most = most;
+    longest = (longest + TOKENS - 1) / TOKENS * TOKENS;
+    n->score_stride = longest + LANES, n->share_stride = longest + 2 * LANES; /* no power of two: rows would share lines */
     n->thread = calloc(threads, sizeof *n->thread), n->scratch = calloc(threads, sizeof *n->scratch);
     pthread_mutex_init(&n->lock, NULL), pthread_cond_init(&n->wake, NULL);
     n->threads = 1;
     Arena *a = &n->arena;
-    const size_t floats = sizeof(float) * most, places = (size_t)s->layers * s->key_heads * blocks * TOKENS;
+    const size_t floats = sizeof(float) * most;
     const int attended = s->heads * s->width;
-    n->keys = take(a, sizeof(int16_t) * places * s->width), n->values = take(a, sizeof(int16_t) * places * s->width);
-    n->key_scale = take(a, sizeof(float) * places), n->value_scale = take(a, sizeof(float) * places);
+    n->memory = take(a, block_bytes(s) * blocks);
     n->stream = take(a, floats * s->hidden), n->last = take(a, floats * s->hidden);
     n->qkv = take(a, floats * (attended + 2 * s->key_heads * s->width));
     n->attended = take(a, floats * attended), n->gates = take(a, floats * 2 * s->inner);
@@ -780,9 +943,10 @@ Network *network_new(const Model *model, int threads, int most, int blocks, int 
     shape_rows(a, &n->mixed, most, attended, s->group);
     shape_rows(a, &n->inner, most, s->inner, s->group);
     for (int t = 0; n->scratch && t < threads; t++) {
-        n->scratch[t].line = take(a, sizeof(float) * (s->inner > s->hidden ? s->inner : s->hidden));
-        n->scratch[t].scores = take(a, sizeof(float) * QUERIES * n->longest);
-        n->scratch[t].shares = take(a, sizeof(int16_t) * QUERIES * n->longest);
+        const int longer = s->inner > s->hidden ? s->inner : s->hidden, widest = longer > attended ? longer : attended;
+        n->scratch[t].line = take(a, sizeof(float) * longer), n->scratch[t].lines = take(a, sizeof(float) * ROWS * widest);
+        n->scratch[t].scores = take(a, sizeof(float) * QUERIES * n->score_stride);
+        n->scratch[t].shares = take(a, sizeof(int16_t) * QUERIES * n->share_stride);
     }
     int whole = n->thread && n->scratch && !a->failed;
     for (int t = 1; whole && t < threads; t++) {
@@ -799,15 +963,8 @@ Network *network_new(const Model *model, int threads, int most, int blocks, int 
 
 /* Copies one block over another, in all layers. */
 void network_copy(Network *n, int source, int target) {
-    const int width = n->shape.width;
-    for (int l = 0; l < n->shape.layers; l++)
-        for (int h = 0; h < n->shape.key_heads; h++) {
-            const long from = place_of(n, l, h, source), to = place_of(n, l, h, target);
-            memcpy(n->keys + to * width, n->keys + from * width, sizeof(int16_t) * TOKENS * width);
-            memcpy(n->values + to * width, n->values + from * width, sizeof(int16_t) * TOKENS * width);
-            memcpy(n->key_scale + to, n->key_scale + from, sizeof(float) * TOKENS);
-            memcpy(n->value_scale + to, n->value_scale + from, sizeof(float) * TOKENS);
-        }
+    const size_t bytes = block_bytes(&n->shape);
+    memcpy(n->memory + bytes * target, n->memory + bytes * source, bytes);
 }
 
 /* Runs a pass; `ids` must be in the vocabulary, and `tokens` at most what the network was made for. */

@@ -44,14 +44,36 @@ class Pass(ctypes.Structure):
         *((name, c_int) for name in ("tokens", "sequences", "wanted")),
         *(
             (name, c_void_p)
-            for name in ("ids", "positions", "past", "begins", "blocks", "block_begins", "wanted_at", "logits")
+            for name in (
+                "ids",
+                "positions",
+                "past",
+                "begins",
+                "blocks",
+                "block_begins",
+                "wanted_at",
+                "adapters",
+                "logits",
+            )
         ),
     )
 
 
+class Thin(ctypes.Structure):
+    """`Thin` in `decoder.c`."""
+
+    _fields_ = (("down", c_void_p), ("up", c_void_p))
+
+
+class KernelAdapter(ctypes.Structure):
+    """`Adapter` in `decoder.c`."""
+
+    _fields_ = (("rank", c_int), ("matrices", POINTER(Thin)))
+
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "model_new": (c_void_p, [POINTER(KernelShape), *[c_void_p] * 5]),
-    "model_norms": (None, [c_void_p, c_int, *[c_void_p] * 4]),
+    "model_layer": (None, [c_void_p, c_int, c_int, *[c_void_p] * 4]),
     "model_pack": (None, [c_void_p, *[c_int] * 4, *[c_void_p] * 4]),
     "model_free": (None, [c_void_p]),
     "network_new": (c_void_p, [c_void_p, *[c_int] * 4]),

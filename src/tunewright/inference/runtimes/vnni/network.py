@@ -9,22 +9,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any, Self
-from weakref import finalize
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 import numpy.typing as npt
 
 from tunewright.core.threads import threads as default_threads
+from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.passes import MIN_TOGETHER, PASS_TOKENS, SequencePart, blocks_in_memory
-from tunewright.inference.runtimes.openvino.shape import WEIGHTS, GraphShape
+from tunewright.inference.runtimes.openvino.shape import WEIGHTS, GraphShape, adapted_matrices
 from tunewright.inference.runtimes.vnni.library import (
     KINDS,
     LANES,
     MOST_WIDTH,
     TOKENS,
+    KernelAdapter,
     KernelShape,
     Pass,
+    Thin,
     library,
     reason_against,
 )
@@ -86,10 +90,23 @@ class PackedWeights:
             raise MemoryError("no memory for the weights")
         # The argument keeps what the kernels point at.
         finalize(self, _free, library().model_free, self.model, kept, os.getpid()).atexit = False
-        for layer, names in enumerate(by_layer):
-            library().model_norms(self.model, layer, *(_address(kept.get(name)) for name in names))
+        for layer, (window, names) in enumerate(zip(shape.windows, by_layer, strict=True)):
+            library().model_layer(self.model, layer, window, *(_address(kept.get(name)) for name in names))
         with ThreadPoolExecutor(default_threads()) as workers:
             list(workers.map(lambda job: library().model_pack(self.model, *job), _jobs(tensors, shape.layers)))
+        self._adapters: WeakKeyDictionary[Adapter, _PackedAdapter] = WeakKeyDictionary()
+        self._packing = Lock()
+
+    def adapter(self, adapter: Adapter) -> int:
+        """The address of an adapter in the form that the kernels read. It is valid as long as the adapter is.
+
+        Raises:
+            ValueError: it is one of another model.
+        """
+        with self._packing:
+            if adapter not in self._adapters:
+                self._adapters[adapter] = _PackedAdapter(adapter, self.shape)
+            return self._adapters[adapter].address
 
     @classmethod
     def load(cls, folder: Path) -> Self | None:
@@ -105,15 +122,14 @@ class PackedWeights:
 def _known(shape: GraphShape) -> bool:
     """Whether the kernels compute what a model's graph does."""
     return not (
-        any(shape.windows)
-        or shape.outer_norms
+        shape.outer_norms
         or shape.rotary_by_kind
         or shape.growing
         or shape.capped
         or shape.embedded != 1
         or shape.activation != "silu"
         or shape.width > MOST_WIDTH
-        or shape.width % (4 * LANES)
+        or shape.width % (2 * LANES)
         or shape.heads % shape.key_heads
     )
 
@@ -124,16 +140,8 @@ def _fit(shape: GraphShape, tensors: Tensors) -> bool:
     if embedding is None or up is None or embedding.ndim != 2 or up.ndim != 2:
         return False
     (vocabulary, hidden), inner = embedding.shape, len(up)
-    attended, keys = shape.heads * shape.width, shape.key_heads * shape.width
-    sides = {
-        "self_attn.q_proj": (attended, hidden),
-        "self_attn.k_proj": (keys, hidden),
-        "self_attn.v_proj": (keys, hidden),
-        "self_attn.o_proj": (hidden, attended),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
+    attended = shape.heads * shape.width
+    sides = _sides(attended, shape.key_heads * shape.width, hidden, inner)
     vectors = {"input_layernorm": hidden, "post_attention_layernorm": hidden}
     if shape.head_norms:
         vectors |= {"self_attn.q_norm": shape.width, "self_attn.k_norm": shape.width}
@@ -158,6 +166,19 @@ def _fit(shape: GraphShape, tensors: Tensors) -> bool:
         and tensors.keys() == wanted.keys()
         and all(tensors[name].dtype == kind and tensors[name].shape == sizes for name, (kind, sizes) in wanted.items())
     )
+
+
+def _sides(attended: int, keys: int, hidden: int, inner: int) -> dict[str, tuple[int, int]]:
+    """(outputs, inputs) of each matrix of a layer."""
+    return {
+        "self_attn.q_proj": (attended, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, attended),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
 
 
 def _own_head(tensors: Tensors) -> bool:
@@ -185,6 +206,35 @@ def _address(array: npt.NDArray[Any] | None) -> int | None:
     return None if array is None else array.ctypes.data
 
 
+class _PackedAdapter:
+    """The matrices of an adapter, with zeros up to whole registers of columns.
+
+    Raises:
+        ValueError: it is one of another model.
+    """
+
+    def __init__(self, adapter: Adapter, shape: KernelShape):
+        rank = -(-adapter.rank // LANES) * LANES
+        names = adapted_matrices(shape.layers)
+        sides = _sides(shape.heads * shape.width, shape.key_heads * shape.width, shape.hidden, shape.inner)
+        if not adapter.down.keys() <= set(names):
+            raise ValueError(f"an adapter of another model: it has {min(adapter.down.keys() - set(names))}")
+        self._kept: list[npt.NDArray[np.float32]] = []
+        thin = (Thin * len(names))()
+        for number, name in enumerate(names):
+            if name in adapter.down:
+                outputs, inputs = sides[".".join(name.split(".")[3:])]
+                down, up = np.zeros((inputs, rank), np.float32), np.zeros((rank, outputs), np.float32)
+                own = adapter.down[name].shape[1]
+                if adapter.down[name].shape[0] != inputs or adapter.up[name].shape != (own, outputs):
+                    raise ValueError(f"an adapter of another model: {name} is {inputs} to {outputs} there")
+                down[:, :own], up[:own] = adapter.down[name], adapter.up[name]
+                self._kept += [down, up]
+                thin[number] = Thin(_address(down), _address(up))
+        self._thin, self._adapter = thin, KernelAdapter(rank, thin)
+        self.address = ctypes.addressof(self._adapter)
+
+
 class VnniNetwork:
     """A decoder with blocks of memory for keys and values.
 
@@ -194,15 +244,15 @@ class VnniNetwork:
     """
 
     block_size = TOKENS
-    slots = 0
+    slots = PASS_TOKENS  # any number of adapters
 
     def __init__(self, weights: PackedWeights, context: int, threads: int):
         shape = weights.shape
         if not 0 < context < _LONGEST:
             raise ValueError(f"a context of {context} tokens")
-        bytes_a_block = shape.layers * shape.key_heads * TOKENS * 2 * (2 * shape.width + 4)
+        bytes_a_block = shape.layers * shape.key_heads * TOKENS * (4 * shape.width + 3 * 4)
         self.blocks = blocks_in_memory(bytes_a_block, TOKENS, context)
-        self._vocabulary = weights.vocabulary
+        self._vocabulary, self._adapter = weights.vocabulary, weights.adapter
         self._network = library().network_new(weights.model, threads, _MOST, self.blocks, context)
         if not self._network:
             raise MemoryError(f"no memory for {self.blocks} blocks of keys and values, or no thread")
@@ -230,6 +280,9 @@ class VnniNetwork:
             "wanted_at": wanted,
             "logits": logits,
         }
+        if any(part.adapter for part in parts):
+            each = [self._adapter(part.adapter) if part.adapter else 0 for part in parts]
+            arrays["adapters"] = np.repeat(np.array(each, np.uint64), counts)
         addresses = {name: _address(array) for name, array in arrays.items()}
         this_pass = Pass(tokens=len(ids), sequences=len(parts), wanted=len(wanted), **addresses)
         library().network_forward(self._network, ctypes.byref(this_pass))
