@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.serving.test_app import CONVERSATION, Echo
+from tunewright.core.call import check_call
 from tunewright.core.errors import UserError
 from tunewright.core.limits import BATCH_LINE_BYTES
 from tunewright.inference.predictors import Answer
@@ -26,9 +29,10 @@ class Counting(Echo):
 
     at_once = 3
 
-    def __init__(self, kind: str = "classify", dies_at: str = ""):
+    def __init__(self, kind: str = "classify", dies_at: str = "", together: bool = False):
         super().__init__(kind)
         self.broken = False
+        self.together = together
         self.texts: list[str] = []
         self._dies_at = dies_at
 
@@ -85,12 +89,15 @@ def labels(file: Path) -> list[str]:
     return [json.loads(line)["label"] for line in file.read_text("utf-8").splitlines()]
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
-def test_every_line_is_answered_once_and_in_order(count: int, engine: Any, bundle: Path, tmp_path: Path) -> None:
-    counting = engine()
+def test_every_line_is_answered_once_and_in_order(
+    count: int, together: bool, engine: Any, bundle: Path, tmp_path: Path
+) -> None:
+    counting = engine(together=together)
     found = answer_file(bundle, written(tmp_path, count), tmp_path / "out.jsonl", chunk=3)
     assert (found.lines, found.refused, found.kept) == (count, 0, 0)
-    assert labels(tmp_path / "out.jsonl") == counting.texts == [f"text {n}" for n in range(count)]
+    assert labels(tmp_path / "out.jsonl") == sorted(counting.texts) == [f"text {n}" for n in range(count)]
     assert not list(tmp_path.glob("*.parts"))
 
 
@@ -110,7 +117,7 @@ def test_after_a_kill_only_missing_chunks_are_answered(engine: Any, bundle: Path
     counting = engine()
     found = answer_file(bundle, source, target, chunk=3)
     assert (found.lines, found.kept) == (8, 3)
-    assert counting.texts == [f"text {n}" for n in range(3, 8)], "the chunk that was cut off is answered from its start"
+    assert sorted(counting.texts) == [f"text {n}" for n in range(3, 8)], "the chunk that was cut off starts again"
     assert labels(target) == [f"text {n}" for n in range(8)]
 
 
@@ -193,18 +200,19 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.parametrize("together", [False, True])
 def test_no_line_aborts_a_batch_or_its_next_run(
-    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    together: bool, engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch, "BATCH_LINE_BYTES", 250)
     good = '{"id": "a\u2028b\x85", "text": "an \\"error\\"\u2028"}'.encode()
     lines = [each for bad in HOSTILE for each in (good, bad)]
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_bytes(b"\n".join([*lines, b'{"text": "stop"}', good]))
-    engine(dies_at="stop")
+    engine(dies_at="stop", together=together)
     with pytest.raises(KeyboardInterrupt):
         answer_file(bundle, source, target, chunk=3)
-    engine()
+    engine(together=together)
     found = answer_file(bundle, source, target, chunk=3)
     assert (found.lines, found.refused, found.kept) == (18, 8, 15)
     rows = [json.loads(line) for line in target.read_bytes().split(b"\n") if line]
@@ -213,10 +221,63 @@ def test_no_line_aborts_a_batch_or_its_next_run(
     assert rows[13]["error"]["code"] == "internal_error"
 
 
-def test_a_dead_model_ends_the_batch(engine: Any, bundle: Path, tmp_path: Path) -> None:
-    engine().broken = True
+@pytest.mark.parametrize("together", [False, True])
+def test_a_dead_model_ends_the_batch(together: bool, engine: Any, bundle: Path, tmp_path: Path) -> None:
+    engine(together=together).broken = True
     with pytest.raises(ValueError, match="broken"):
         answer_file(bundle, written(tmp_path, 2), tmp_path / "out.jsonl")
+
+
+def on_one_worker(engine: Callable[[str], Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answer by a function, two texts at once, in one worker that has the whole machine."""
+    made = Counting()
+    made.at_once, made.answer = 2, engine  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(batch, "_engine", lambda *_: made)
+    monkeypatch.setattr(batch, "_streams", lambda _: 2)
+
+
+def test_the_next_chunk_begins_before_the_last_line_of_one_is_answered(
+    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine()
+    begun = threading.Event()
+
+    def answer(text: str) -> Answer:
+        if text == "text 2":
+            assert begun.wait(10), "the core of text 3 waits"
+        if text == "text 3":
+            begun.set()
+        return Answer(text, 1.0)
+
+    on_one_worker(answer, monkeypatch)
+    answer_file(bundle, written(tmp_path, 7), tmp_path / "out.jsonl", chunk=3)
+    assert labels(tmp_path / "out.jsonl") == [f"text {n}" for n in range(7)]
+
+
+def test_answers_that_are_being_written_stop_when_the_batch_ends(
+    engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C nobody waits for a long text."""
+    engine()
+    writing, asked = threading.Event(), []
+
+    def answer(text: str) -> Answer:
+        asked.append(text)
+        if text == "text 0":
+            writing.wait(10)
+            raise KeyboardInterrupt
+        writing.set()
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            check_call()
+        return Answer(text, 1.0)
+
+    on_one_worker(answer, monkeypatch)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(bundle, written(tmp_path, 7), tmp_path / "out.jsonl", chunk=3)
+    assert time.monotonic() - began < 5
+    assert len(asked) < 5, "what has not begun does not begin"
 
 
 def test_chunks_have_a_size_limit(engine: Any, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

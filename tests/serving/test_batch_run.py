@@ -1,4 +1,4 @@
-"""A file of requests through the real model: on two workers, killed and gone on, and on a Ray cluster."""
+"""A file of requests through the real model: on one worker and on two, killed and gone on, and on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_a_batch_that_was_killed_goes_on_and_writes_the_same(
     assert target.read_bytes() == whole
 
 
-def test_passes_side_by_side_from_one_copy_of_the_weights_write_the_same_bytes(
+def test_workers_with_a_core_each_write_the_same_bytes(
     whole: bytes, source: Path, short_run: ShortRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a large bundle is answered."""
-    monkeypatch.setattr(batch, "_SHARED_FROM", 0)
+    """As machines of many cores answer, and all machines with the bundles of other runtimes."""
+    monkeypatch.setattr(batch, "_MOST_STREAMS", 0)
     target = tmp_path / "out.jsonl"
     answer_file(short_run.latest("bundle"), source, target, CHUNK)
     assert target.read_bytes() == whole

@@ -1,8 +1,8 @@
 """The current request (`Call`), so that the loops that compute an answer stop when the client is gone or it is too
 late.
 
-The server's middleware sets the call when it reads a request, and the context carries it into worker threads. Batches
-and trainings have no call, so nothing stops them.
+The server's middleware sets the call when it reads a request, and the context carries it into worker threads. A batch
+has one for all its lines, which stops them when somebody ends the command. Trainings have none, so nothing stops them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Call:
 
 
 CALL: ContextVar[Call | None] = ContextVar("tunewright_call", default=None)
-"""The call of the current context; None in batches and trainings."""
+"""The call of the current context; None in trainings."""
 
 
 def check_call() -> None:

@@ -20,8 +20,26 @@ CLUSTER = "RAY_ADDRESS"
 _Result = TypeVar("_Result")
 
 
+def cores_of_one(most: int) -> int:
+    """The cores of a worker that can use several: all of its machine, or one where a machine has more than `most`.
+
+    Raises:
+        UserError: RAY_ADDRESS is set, and Ray is not installed.
+    """
+    machines = [cores()]
+    if os.environ.get(CLUSTER):
+        machines = [int(node["Resources"].get("CPU", 0)) for node in _ray().nodes() if node["Alive"]]
+    smallest = min((each for each in machines if each), default=1)
+    return smallest if smallest <= most else 1
+
+
 def each(
-    function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], *, small: bool, gpus: int = 0
+    function: Callable[..., _Result],
+    parts: Sequence[tuple[Any, ...]],
+    *,
+    small: bool = False,
+    cpus: int = 1,
+    gpus: int = 0,
 ) -> Iterator[_Result]:
     """`function(*part)` for each part.
 
@@ -29,14 +47,14 @@ def each(
 
     Args:
         small: the work takes less time than starting processes, so it runs in this process.
-        gpus: GPUs that a part needs on a cluster. On this machine the parts then run in this process, one by one.
+        cpus, gpus: CPU cores and GPUs that a part needs on a cluster.
 
     Raises:
         UserError: RAY_ADDRESS is set, and Ray is not installed.
     """
     if os.environ.get(CLUSTER):
-        yield from _on_ray(function, parts, gpus)
-    elif small or gpus or len(parts) == 1 or cores() == 1:
+        yield from _on_ray(function, parts, cpus, gpus)
+    elif small or len(parts) == 1 or cores() == 1:
         yield from (function(*part) for part in parts)
     else:
         yield from _on_cores(function, parts)
@@ -68,7 +86,19 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _on_ray(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], gpus: int) -> Iterator[_Result]:
+def _on_ray(
+    function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], cpus: int, gpus: int
+) -> Iterator[_Result]:
+    ray = _ray()
+    try:
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus)(function)
+        yield from (ray.get(reference) for reference in [remote.remote(*part) for part in parts])
+    finally:
+        ray.shutdown()
+
+
+def _ray() -> Any:
+    """Ray, connected to its cluster."""
     try:
         import ray
     except ModuleNotFoundError:
@@ -77,8 +107,4 @@ def _on_ray(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], 
             fix=f"Type: pip install 'tunewright[batch]'  or unset {CLUSTER}.",
         ) from None
     ray.init(ignore_reinit_error=True, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
-        remote = ray.remote(num_gpus=gpus)(function)
-        yield from (ray.get(reference) for reference in [remote.remote(*part) for part in parts])
-    finally:
-        ray.shutdown()
+    return ray

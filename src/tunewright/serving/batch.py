@@ -3,6 +3,8 @@
 The input is cut into chunks of lines. A worker answers a chunk and writes it, whole or not at all, into a folder beside
 the output. A chunk that is there is not answered again. When all are there, they become the output in the input's
 order. A chunk's answers depend on its lines and the bundle alone, so every worker would write the same bytes.
+
+A worker is a process with a core of its own, or this process with all cores, where several passes can share a model.
 """
 
 from __future__ import annotations
@@ -10,8 +12,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,16 +28,17 @@ from typing import Any, BinaryIO
 from pydantic import ValidationError
 
 from tunewright.core.artifacts import sha256_json, sha256_tree, write_json
+from tunewright.core.call import CALL, Call
 from tunewright.core.errors import UserError
 from tunewright.core.limits import BATCH_CHUNK_BYTES, BATCH_LINE_BYTES
 from tunewright.core.processes import sole_writer
 from tunewright.core.progress import track
 from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
-from tunewright.core.threads import cores
-from tunewright.core.workers import CLUSTER, each
+from tunewright.core.workers import CLUSTER, cores_of_one, each
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.inference.runtimes.base import is_classifier
+from tunewright.models.chat import UnfitText
 from tunewright.serving.body import RequestInput
 from tunewright.serving.conversations import UnfitMessages, one_input, one_text
 from tunewright.serving.engine import Engine, TooLong, answer_fields
@@ -44,8 +53,14 @@ CHUNK = 500
 _SMALL_CHUNK = 100
 """The same where each worker answers one line after the other: at the end all but one wait for the last chunk."""
 _SHARED_FROM = 1 << 30
-"""Bytes of weights above which a machine has one worker that uses one copy of them with all cores. Smaller weights are
-copied into several processes, which don't wait for each other's Python."""
+"""Bytes of weights above which a machine has one worker, however many cores it has."""
+_CHUNKS_A_CALL = 5
+"""Chunks that a worker of several cores on a cluster gets at a time: its cores wait for the last lines of the last one.
+"""
+_MOST_STREAMS = 8
+"""Cores up to which a language model in OpenVINO or our own kernels has one worker, which starts once and has one copy
+of the weights. Python takes 4 to 8 % of an answer, one at a time in a process, so on more cores processes of their own
+do more."""
 _JOB = "job.json"
 _MACHINE_ERRORS = (UserError, OSError, MemoryError, ImportError)
 """Errors that no line causes: they end the batch, and the same command resumes it."""
@@ -87,7 +102,6 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int | None = No
     if target.exists():
         raise UserError("The output is there already.", where=target, fix="Move it away, or name another file.")
     loaded = load_bundle(bundle)
-    on_gpu = loaded.info.runtime.startswith("vllm")
     bundle, source = bundle.resolve(), source.resolve()  # workers may start elsewhere
     started = time.monotonic()
     chunk = chunk or _lines_of_a_chunk(loaded)
@@ -98,12 +112,10 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int | None = No
         _check_job(parts, bundle, source, chunk)
         left = [one for one in chunks if not _part(parts, one.number).exists()]
         kept = lines - sum(one.lines for one in left)
-        alone = len(left) < 2 or loaded.weight_bytes > _SHARED_FROM
-        streams = min(cores(), len(left)) if alone and not os.environ.get(CLUSTER) else 1
-        work = [(bundle, source, parts, one, streams) for one in left]
+        answered = _answered(loaded, bundle, source, parts, left)
         with track("batch", lines, "lines") as tracker:
             tracker.update(done := kept)
-            for count in each(_answer_chunk, work, small=alone, gpus=int(on_gpu)):
+            for count in answered:
                 tracker.update(done := done + count)
         refused = _join(parts, chunks, target)
         shutil.rmtree(parts)
@@ -112,9 +124,36 @@ def answer_file(bundle: Path, source: Path, target: Path, chunk: int | None = No
 
 def _lines_of_a_chunk(bundle: Bundle) -> int:
     """It depends on the bundle alone, so a batch that goes on elsewhere has the same chunks."""
-    runtime = bundle.info.runtime
-    together = is_classifier(runtime) or runtime.startswith("vllm") or bundle.weight_bytes > _SHARED_FROM
+    together = is_classifier(bundle.info.runtime) or _on_gpu(bundle) or bundle.weight_bytes > _SHARED_FROM
     return CHUNK if together else _SMALL_CHUNK
+
+
+def _streams(bundle: Bundle) -> int:
+    """The cores of a worker, each with a pass of its own where the runtime can run several."""
+    if _on_gpu(bundle):
+        return 1
+    if bundle.weight_bytes > _SHARED_FROM:
+        return cores_of_one(sys.maxsize)
+    return cores_of_one(_MOST_STREAMS) if _has_streams(bundle) else 1
+
+
+def _has_streams(bundle: Bundle) -> bool:
+    return bundle.info.runtime.startswith("openvino") and not is_classifier(bundle.info.runtime)
+
+
+def _answered(loaded: Bundle, bundle: Path, source: Path, parts: Path, left: Sequence[_Chunk]) -> Iterator[int]:
+    """Answer chunks with one worker that has this machine, or with many; yields numbers of lines."""
+    streams = _streams(loaded)
+    if not os.environ.get(CLUSTER) and (streams > 1 or _on_gpu(loaded) or len(left) < 2):
+        yield from _answer_chunks(bundle, source, parts, left, streams)
+        return
+    size = 1 if streams == 1 else _CHUNKS_A_CALL
+    calls = [(bundle, source, parts, left[at : at + size], streams) for at in range(0, len(left), size)]
+    yield from each(_answer_call, calls, cpus=streams, gpus=int(_on_gpu(loaded)))
+
+
+def _on_gpu(bundle: Bundle) -> bool:
+    return bundle.info.runtime.startswith("vllm")
 
 
 @dataclass(frozen=True)
@@ -181,18 +220,31 @@ def _part(parts: Path, number: int) -> Path:
     return parts / f"{number:07}.jsonl"
 
 
-def _answer_chunk(bundle: Path, source: Path, parts: Path, chunk: _Chunk, streams: int) -> int:
-    """Answer a chunk and write it; returns its number of lines. Runs in a worker."""
+def _answer_call(bundle: Path, source: Path, parts: Path, chunks: Sequence[_Chunk], streams: int) -> int:
+    """As `_answer_chunks`, in a process of its own; returns the number of lines."""
+    return sum(_answer_chunks(bundle, source, parts, chunks, streams))
+
+
+def _answer_chunks(bundle: Path, source: Path, parts: Path, chunks: Sequence[_Chunk], streams: int) -> Iterator[int]:
+    """Answer chunks, write each, and yield its number of lines.
+
+    Args:
+        streams: passes that run at once, each with a core.
+    """
+    if not chunks:
+        return
     engine = _engine(bundle, streams)
-    target = _part(parts, chunk.number)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    with fresh.open("w", encoding="utf-8") as stream:
-        for answer in answer_lines(engine, list(_lines(source, chunk))):
-            stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(target)
-    return chunk.lines
+    with closing(_in_turn(engine, (list(_lines(source, chunk)) for chunk in chunks))) as answered:
+        for chunk, answers in zip(chunks, answered, strict=True):
+            target = _part(parts, chunk.number)
+            fresh = target.with_name(f".{target.name}.{os.getpid()}")
+            with fresh.open("w", encoding="utf-8") as stream:
+                for answer in answers:
+                    stream.write(json.dumps(answer, ensure_ascii=False) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            fresh.replace(target)
+            yield chunk.lines
 
 
 def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
@@ -206,46 +258,107 @@ def _lines(source: Path, chunk: _Chunk) -> Iterator[tuple[int, bytes]]:
 
 @lru_cache(maxsize=1)
 def _engine(bundle: Path, streams: int) -> Engine:
-    """The engine of a worker. It uses one thread a forward pass: parallel passes do more than threads that wait for
-    each other, and sums are the same on every machine."""
+    """The engine of a worker. Parallel passes have one thread each: they do more than threads that wait for each other,
+    and sums are the same on every machine."""
     loaded = load_bundle(bundle)
-    return Engine.load(loaded, streams if loaded.info.runtime.startswith("onnxruntime") else 1, streams)
+    return Engine.load(loaded, 1 if _has_streams(loaded) else streams, streams)
 
 
 def answer_lines(engine: Engine, lines: Sequence[tuple[int, bytes]]) -> list[dict[str, Any]]:
     """The output for some lines of the input, each with its number."""
-    read = [_question(number, line, engine.bundle) for number, line in lines]
-    answers = iter(_answers(engine, [each.text for each in read if isinstance(each, _Question)]))
+    (answers,) = _in_turn(engine, [lines])
+    return answers
+
+
+def _in_turn(
+    engine: Engine, chunks: Iterable[Sequence[tuple[int, bytes]]]
+) -> Generator[list[dict[str, Any]], None, None]:
+    """The output for the lines of each chunk. A language model begins the next chunk before the last lines of one are
+    answered, so that no core waits for them."""
+    ahead = 0 if engine.together else 1
+    begun: deque[tuple[list[_Question | dict[str, Any]], _Wait]] = deque()
+    with _asking(engine) as ask:
+        for lines in chunks:
+            read = [_question(number, line, engine.bundle) for number, line in lines]
+            begun.append((read, ask([each.text for each in read if isinstance(each, _Question)])))
+            if len(begun) > ahead:
+                yield _outputs(engine, *begun.popleft())
+        for read, wait in begun:
+            yield _outputs(engine, read, wait)
+
+
+def _outputs(engine: Engine, read: Sequence[_Question | dict[str, Any]], wait: _Wait) -> list[dict[str, Any]]:
+    answers = iter(wait())
     return [_output(engine, each, next(answers)) if isinstance(each, _Question) else each for each in read]
 
 
-def _answers(engine: Engine, texts: Sequence[str]) -> Sequence[Answer | TooLong | _Broken]:
-    """The answer to each text, or the reason why it has none.
+@contextmanager
+def _asking(engine: Engine) -> Iterator[Callable[[Sequence[str]], _Wait]]:
+    """A function that begins to answer texts, and gives one that waits for the answers. If the block ends early, the
+    answers that are being written stop."""
+    if engine.together:
+        yield lambda texts: lambda: _answers(engine, texts)
+        return
+    call, context = Call(threading.TIMEOUT_MAX), copy_context()
+    context.run(CALL.set, call)
+    clients = ThreadPoolExecutor(engine.at_once)
 
-    Raises:
-        Exception: the engine answers no text any more, or the machine is at fault.
-    """
+    def ask(texts: Sequence[str]) -> _Wait:
+        futures = [clients.submit(context.copy().run, _answer, engine, text) for text in texts]
+        return lambda: _not_all_broken(engine, [each.result() for each in futures])
+
+    try:
+        yield ask
+    finally:
+        call.gone.set()
+        clients.shutdown(cancel_futures=True)
+
+
+def _answers(engine: Engine, texts: Sequence[str]) -> Sequence[Answer | TooLong | _Broken]:
+    """The answer to each text, or the reason why it has none, of a model that answers them together. Raises what
+    `_not_all_broken` raises."""
     try:
         return engine.answers(texts)
+    except UnfitText:  # for the second model of a cascade
+        return [_answer(engine, text) for text in texts]
     except _MACHINE_ERRORS:
         raise
     except Exception:  # noqa: BLE001 (whatever it is, the other lines are answered)
-        answers = [_answer(engine, text) for text in texts]
-        if all(isinstance(each, _Broken) for each in answers):
-            engine.answers(["warm-up"])
-        return answers
+        return _not_all_broken(engine, [_answer(engine, text) for text in texts])
+
+
+def _not_all_broken(
+    engine: Engine, answers: Sequence[Answer | TooLong | _Broken]
+) -> Sequence[Answer | TooLong | _Broken]:
+    """The answers, if the engine still answers any text.
+
+    Raises:
+        Exception: it does not, or the machine is at fault.
+    """
+    if answers and all(isinstance(each, _Broken) for each in answers):
+        engine.answer("warm-up")
+    return answers
 
 
 @dataclass(frozen=True)
 class _Broken:
-    """The engine fails at a text."""
+    """The engine fails at a text, or can't take it."""
 
     reason: str
+    code: str = "internal_error"
+
+
+_Wait = Callable[[], Sequence[Answer | TooLong | _Broken]]
+"""Waits for answers."""
 
 
 def _answer(engine: Engine, text: str) -> Answer | TooLong | _Broken:
     try:
-        return engine.answers([text])[0]
+        return engine.answer(text)
+    except TooLong as error:
+        return error
+    except UnfitText as error:
+        return _Broken(error.what, "invalid_value")
     except _MACHINE_ERRORS:
         raise
     except Exception as error:  # noqa: BLE001 (whatever it is, the other lines are answered)
@@ -307,7 +420,7 @@ def _question(number: int, line: bytes, bundle: Bundle) -> _Question | dict[str,
 def _output(engine: Engine, question: _Question, answer: Answer | TooLong | _Broken) -> dict[str, Any]:
     name, most = question.name, question.most_tokens
     if isinstance(answer, _Broken):
-        return _refused(name, "internal_error", answer.reason)
+        return _refused(name, answer.code, answer.reason)
     if isinstance(answer, TooLong):
         return _refused(name, "context_length_exceeded", answer.paragraph())
     if most is not None and answer.answer_tokens > most:

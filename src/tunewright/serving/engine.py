@@ -115,6 +115,11 @@ class Engine:
         return self._runtime.ended or (self._second is not None and self._second.ended)
 
     @property
+    def together(self) -> bool:
+        """Whether `answers` reads several texts in one pass, as an encoder or a linear model does."""
+        return isinstance(self._model, EncoderPredictor)
+
+    @property
     def kind(self) -> str:
         """The model's task: classify, multi_label, extract, generate or tools."""
         return self.bundle.task.kind
@@ -173,9 +178,10 @@ class Engine:
 
     def _answers(self, texts: Sequence[str]) -> list[Answer | TooLong]:
         """As the public method, by the first model alone."""
-        if not isinstance(self._model, EncoderPredictor):
+        if not self.together:
             with ThreadPoolExecutor(self.at_once) as clients:
                 return list(clients.map(self._answer_or_refuse, texts))
+        assert isinstance(self._model, EncoderPredictor)
         prompts: list[Sequence[list[int]] | TooLong] = []
         for text in texts:
             try:
