@@ -157,8 +157,9 @@ def deploy(
     return release(spec, target_of(to, spec, workspace, outputs, identity, dry=False), exam, canary, mirror)
 
 
-def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = None) -> None:
-    """End a canary: give it all traffic, or delete it. Azure's tags identify the canary, not the project's outputs.
+def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = None) -> str:
+    """End a canary: give it all traffic, or delete it. Azure's tags identify it, not the project's outputs. Returns the
+    name of its version.
 
     Args:
         to: aml, aks or aca.
@@ -173,4 +174,4 @@ def conclude(spec: Spec, to: str, *, promote: bool, confirm: Confirm | None = No
     from tunewright.deploy import live_of
     from tunewright.deploy.live import conclude as end_canary
 
-    end_canary(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))
+    return end_canary(spec, live_of(to, spec, connect(spec)), promote=promote, confirm=confirm or (lambda *_: False))

@@ -87,9 +87,10 @@ def deploy(
             else:
                 typer.echo("\n".join(plan.lines))
         elif promote or rollback:
-            api.conclude(spec, to, promote=promote, confirm=(lambda *_: True) if yes else _is_typed)
+            version = api.conclude(spec, to, promote=promote, confirm=(lambda *_: True) if yes else _is_typed)
             if json:
-                print_json({"promoted" if promote else "rolled_back": {"project": spec.name, "target": to}})
+                ended = {"project": spec.name, "target": to, "version": version}
+                print_json({"promoted" if promote else "rolled_back": ended})
         else:
             released = api.deploy(spec, to, runs=runs, canary=canary, mirror=mirror, identity=identity, anyway=anyway)
             if json:

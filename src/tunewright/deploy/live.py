@@ -120,8 +120,8 @@ Confirm = Callable[[str, str], bool]
 description of what will happen."""
 
 
-def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> None:
-    """End a canary: promote it, or remove it.
+def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> str:
+    """End a canary: promote it, or remove it. Returns the name of its version.
 
     Args:
         confirm: asked if the canary has traffic that no other version can take.
@@ -163,6 +163,7 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> None
             why=" ".join(part for part in (error.why, standing_now(live)) if part),
             fix=f"Type the same command again, it goes on from there: {deploy} {flag}",
         ) from error
+    return state.fresh
 
 
 def take_back(live: Live, version: str, made: bool) -> None:

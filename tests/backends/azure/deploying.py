@@ -91,8 +91,8 @@ class Deploying:
         assert found
         return found
 
-    def conclude(self, to: str, *, promote: bool = False, **more: Any) -> None:
-        api.conclude(self.spec, to, promote=promote, **more)
+    def conclude(self, to: str, *, promote: bool = False, **more: Any) -> str:
+        return api.conclude(self.spec, to, promote=promote, **more)
 
     def serving(self, to: str) -> dict[str, int]:
         return {version: share for version, share in self.state(to).shares.items() if share}

@@ -69,7 +69,7 @@ def test_the_real_canary_is_ended_after_an_upgrade(
     assert project.serving(to) == {old.fresh: 80, new.fresh: 20}
     upgrade(monkeypatch)
     assert project.target(to, "two").fresh != new.fresh
-    project.conclude(to)
+    assert project.conclude(to) == new.fresh
     assert project.state(to).shares == {old.fresh: 100}
     assert project.state(to).fresh is None
     again = project.release(to, "two", canary=20)  # what went may come back
@@ -78,7 +78,7 @@ def test_the_real_canary_is_ended_after_an_upgrade(
     project.conclude(to)
     new = project.release(to, "three", canary=20)
     upgrade(monkeypatch, 3)
-    project.conclude(to, promote=True)
+    assert project.conclude(to, promote=True) == new.fresh
     assert project.state(to).shares == {new.fresh: 100}
     assert project.state(to).fresh is None
     assert "no canary" in refused(lambda: project.conclude(to, promote=True))
