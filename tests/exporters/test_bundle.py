@@ -14,7 +14,7 @@ from tunewright.core.errors import UserError
 from tunewright.data.dataset import Dataset, save_dataset
 from tunewright.drift.reference import load_reference
 from tunewright.evaluation.evidence import collect
-from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.bundle import context_of, write_bundle
 from tunewright.exporters.steps import run_bundle
 from tunewright.inference.bundle import BundleInfo, load_bundle, read_info
 from tunewright.inference.calibration import Calibration, save_calibration
@@ -211,6 +211,14 @@ def test_a_prompt_that_was_learnt_can_be_served(inputs: dict[str, Path], tmp_pat
     """Its own answer may have been shorter than the longest, for which the server keeps room."""
     spec = make_spec(tmp_path)
     assert read_info(inputs["export"] / "bundle").context == spec.train.max_length + 5
+
+
+def test_a_bundle_reads_no_more_than_its_model_has_positions(tmp_path: Path) -> None:
+    """GenAI and vLLM would refuse to start; OpenVINO would go beyond what the model was trained with."""
+    write_json(tmp_path / "config.json", {"model_type": "llama", "max_position_embeddings": 1025})
+    base, spec = LocalModel("tiny", tmp_path, ChatTemplate.named("chatml")), make_spec(tmp_path)
+    assert context_of(spec, base, task_of(spec.task), 1) == 1025
+    assert context_of(spec, base, task_of(spec.task), 5) == 1025
 
 
 def test_a_bundle_of_the_version_before_is_read() -> None:

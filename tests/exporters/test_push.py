@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tunewright.data.curve.classical import fit_linear
 from tunewright.exporters import hub as hub_module
 from tunewright.exporters.artifact import Form
 from tunewright.exporters.bundle import write_linear_bundle
-from tunewright.exporters.hub import push_to_hub
+from tunewright.exporters.hub import FILE_LIST, HubChanges, changes_on_hub, push_to_hub
 from tunewright.exporters.other_engines import CHOICES, SYSTEM_PROMPT
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
@@ -43,6 +44,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
     with running_hub() as running:
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
         monkeypatch.setattr(hub_module.time, "sleep", lambda _: None)
@@ -65,6 +68,7 @@ def test_a_merged_model_goes_up_whole_private_and_without_data(spec: Spec, hub: 
         SYSTEM_PROMPT,
         CHOICES,
         "README.md",
+        FILE_LIST,
     }
     assert there.files["model.safetensors"] == WEIGHTS
     assert not any(SECRET.encode() in content for content in there.files.values())
@@ -84,6 +88,7 @@ def test_an_adapter_goes_with_what_asks_it(spec: Spec, hub: Hub) -> None:
         SYSTEM_PROMPT,
         CHOICES,
         "README.md",
+        FILE_LIST,
     }
     assert not any(SECRET.encode() in content for content in hub.repositories[NAME].files.values())
 
@@ -103,11 +108,47 @@ def test_an_adapter_does_not_go_with_an_earlier_ones_prompt(spec: Spec) -> None:
 
 
 def test_old_files_of_ours_are_deleted_and_files_of_others_stay(spec: Spec, hub: Hub) -> None:
+    """Ours are those that an earlier push wrote, whatever the others are called."""
     shard = "model-00001-of-00002.safetensors"
-    hub.repositories[NAME] = Repository(True, {shard: b"old", "LICENSE": b"theirs"})
-    push_to_hub(api.parcel(spec, "merged", f"hub:{NAME}"), NAME)
-    assert shard not in hub.repositories[NAME].files
-    assert hub.repositories[NAME].files["LICENSE"] == b"theirs"
+    theirs = {"LICENSE": b"a", "theirs.safetensors": b"b", "model.gguf": b"c"}
+    parcel = api.parcel(spec, "merged", f"hub:{NAME}")
+    assert changes_on_hub(parcel, NAME) == HubChanges((), (), ()), "there is no repository yet"
+    hub.repositories[NAME] = Repository(True, dict(theirs))
+    push_to_hub(replace(parcel, files={**parcel.files, shard: b"old"}), NAME)
+    there = hub.repositories[NAME].files
+    assert (there[shard], theirs.items() <= there.items()) == (b"old", True)
+    changes = changes_on_hub(parcel, NAME)
+    assert changes == HubChanges((shard,), (), ("theirs.safetensors",))
+    assert [line.split(maxsplit=1)[0] for line in changes.lines()] == ["deleted", "kept"]
+    push_to_hub(parcel, NAME)
+    there = hub.repositories[NAME].files
+    assert (shard in there, theirs.items() <= there.items()) == (False, True)
+
+
+def test_the_files_of_one_form_stay_beside_those_of_another(spec: Spec, hub: Hub) -> None:
+    merged, adapter = (api.parcel(spec, form, f"hub:{NAME}") for form in ("merged", "adapter"))
+    for parcel in (merged, adapter, replace(merged, files={"model.safetensors": b"new"})):
+        push_to_hub(parcel, NAME)
+    there = hub.repositories[NAME].files
+    assert {"adapter_model.safetensors", "tokenizer.json"} <= there.keys(), "the adapter has them"
+    assert "generation_config.json" not in there
+
+
+def test_files_of_others_are_not_replaced_without_a_word(spec: Spec, hub: Hub) -> None:
+    hub.repositories[NAME] = Repository(True, {"README.md": b"theirs"})
+    parcel = api.parcel(spec, "merged", f"hub:{NAME}")
+    changes = changes_on_hub(parcel, NAME)
+    assert changes == HubChanges((), ("README.md",), ())
+    assert next(changes.lines()).split()[:2] == ["replaced", "README.md,"]
+    push_to_hub(parcel, NAME)
+    assert changes_on_hub(parcel, NAME) == HubChanges((), (), ())
+
+
+def test_a_list_of_files_that_is_none_is_refused(spec: Spec, hub: Hub) -> None:
+    hub.repositories[NAME] = Repository(True, {FILE_LIST: b"[]", "model.safetensors": b"theirs"})
+    with pytest.raises(UserError, match=rf"{FILE_LIST} .*can't be read"):
+        push_to_hub(api.parcel(spec, "merged", f"hub:{NAME}"), NAME)
+    assert hub.repositories[NAME].files["model.safetensors"] == b"theirs"
 
 
 def test_a_public_repository_is_not_taken_by_chance(spec: Spec, hub: Hub) -> None:
@@ -222,10 +263,13 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
     assert "model.safetensors" in shown.output
     assert f"to hub:{NAME}, private" in shown.output
     assert CliRunner().invoke(app, command, input="n\n").exit_code == 0
-    assert not hub.calls
+    assert not hub.repositories
     done = CliRunner().invoke(app, [*command, "--yes", "--json"])
     assert json.loads(done.stdout)["address"] == f"{hub.url}/{NAME}"
     assert hub.repositories[NAME].private
+    push_to_hub(replace(api.parcel(spec, "merged", f"hub:{NAME}"), files={"config.json": b"", "x.txt": b""}), NAME)
+    asked = CliRunner().invoke(app, command, input="n\n")
+    assert asked.output.index("deleted  x.txt") < asked.output.index("Upload it?")
     shown = CliRunner().invoke(app, [*command, "--dry-run", "--public", "--json"])
     plan, parcel = json.loads(shown.stdout), api.parcel(spec, "merged", f"hub:{NAME}")
     assert plan == {
@@ -235,6 +279,8 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
         "version": parcel.version,
         "bytes": parcel.size,
         "files": parcel.sizes,
+        "deleted": ["x.txt"],
+        "replaced": [],
     }
     assert plan["files"]["model.safetensors"] == len(WEIGHTS)
     refused = CliRunner().invoke(app, ["export", str(spec.folder), "--quantization", "f16"])
@@ -267,7 +313,7 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
     with atomic_folder(runs / "export-1", kind="export", **about) as output:
         (output.path / "bundle" / LINEAR).mkdir(parents=True)
     (runs / "latest" / "export").symlink_to(runs / "export-1")
-    hub.repositories[NAME] = Repository(True, {"openvino/old.bin": b"old", "openvino.md": b"theirs"})
+    hub.repositories[NAME] = Repository(True, {"openvino.md": b"theirs"})
     parcel = api.parcel(spec, None, f"hub:{NAME}")
     assert any("all words of the training texts" in line for line in parcel.lines())
     push_to_hub(parcel, NAME)
@@ -280,6 +326,7 @@ def test_a_bundle_goes_up_as_it_is_served(tmp_path: Path, hub: Hub) -> None:
         "linear/ngrams.json",
         "linear/weights.safetensors",
         "openvino.md",
+        FILE_LIST,
     }
     fetched = tmp_path / "fetched"
     for name, content in there.items():

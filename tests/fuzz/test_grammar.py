@@ -21,7 +21,8 @@ from tunewright.core.errors import UserError
 from tunewright.inference.decoding.grammar import GrammarError, RecordGrammar
 from tunewright.models.tokenizer import TextTokenizer
 
-END = TextTokenizer(TOKENIZER).encode_text("<|im_end|>")[0]
+TOKENS = TextTokenizer(TOKENIZER)
+END = TOKENS.encode_text("<|im_end|>")[0]
 KNOWN = [json.loads(content) for name, content in seeds("grammar") if name.startswith("known")]
 TEXTS = ("string", "number", "integer", "boolean", "null", "array", "object")
 COUNTS = st.sampled_from([0, 1, 2, 30, 2000, 2**31, 2**63, 10**30, -1, 0.5])
@@ -127,7 +128,7 @@ def check(_: str, content: bytes) -> None:
     except (ValueError, RecursionError):
         return
     with suppress(GrammarError):
-        RecordGrammar(TOKENIZER, schema, END).begin(16)
+        RecordGrammar(TOKENS, schema, END).begin(16)
     if isinstance(schema, dict):
         record_schema(schema, Path("/nowhere"))
 

@@ -76,6 +76,12 @@ def _more(bundle: Path) -> None:
     (bundle / LINEAR / "more.json").write_text("{}")
 
 
+def _linked(bundle: Path) -> None:
+    """A server would follow it, as to the linear model beside an encoder."""
+    elsewhere = Path(shutil.copytree(bundle / LINEAR, bundle.parent / "elsewhere"))
+    (bundle / LINEAR / "more").symlink_to(elsewhere, target_is_directory=True)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "random bytes over the weights": (_random, rf"{WEIGHTS}: .*not the one.*20,971,520 bytes.*tunewright export"),
     "one bit of the weights": (lambda b: flip(b / WEIGHTS), rf"{WEIGHTS}: .*not the one.*is \w{{12}}….*\w{{12}}…"),
@@ -86,6 +92,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a missing file": (lambda b: (b / WEIGHTS).unlink(), rf"{WEIGHTS}: .*missing"),
     "a missing calibration": (lambda b: (b / "calibration.json").unlink(), r"calibration\.json: .*missing"),
     "an additional file": (_more, r"more\.json: .*not made with.*Remove it"),
+    "a linked folder": (_linked, r"linear/more: .*is a link.*Put the files themselves"),
     "a chat template": (lambda b: (b / "chat_template.jinja").write_text("x"), "not made with"),
     "a named pipe": (lambda b: os.mkfifo(b / "tokenizer.json"), "not a plain file"),
     "a device": (lambda b: (b / "tokenizer.json").symlink_to("/dev/zero"), "not a plain file"),
@@ -148,6 +155,22 @@ def test_a_bundle_without_checksums_is_held_against_its_version(
     with pytest.raises(UserError, match=r"weights are not those that the bundle was made with.*tunewright export"):
         answer(bundle)
     answer(bundle, OFF)
+    flip(bundle / WEIGHTS)
+    _linked(bundle)
+    with pytest.raises(UserError, match=r"linear/more: .*is a link"):
+        answer(bundle)
+    with pytest.raises(UserError, match=r"linear/more: .*is a link"):
+        seal(bundle)
+
+
+def test_a_folder_of_weights_may_lie_on_another_disk(bundle: Path, tmp_path: Path) -> None:
+    """Its files are checked through the link."""
+    (bundle / LINEAR).rename(tmp_path / "disk")
+    (bundle / LINEAR).symlink_to(tmp_path / "disk", target_is_directory=True)
+    answer(bundle)
+    flip(tmp_path / "disk" / "weights.safetensors")
+    with pytest.raises(UserError, match=rf"{WEIGHTS}: .*not the one"):
+        answer(bundle)
 
 
 def test_a_pin_holds_one_bundle(bundle: Path) -> None:

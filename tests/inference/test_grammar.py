@@ -54,7 +54,7 @@ VOCABULARY = 49152
 
 def grammar(schema: dict[str, Any]) -> tuple[RecordGrammar, RecordForm]:
     form = RecordForm({"type": "object", **schema})
-    return RecordGrammar(TOKENIZER, form.schema, END), form
+    return RecordGrammar(TOKENS, form.schema, END), form
 
 
 class Babbler:
@@ -183,17 +183,17 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 def test_a_schema_that_is_too_large_or_invalid_is_refused(name: str) -> None:
     schema, reason = HOSTILE[name]
     with pytest.raises(GrammarError, match=reason):
-        RecordGrammar(TOKENIZER, schema, END).begin(16)
+        RecordGrammar(TOKENS, schema, END).begin(16)
 
 
 def test_an_answer_that_can_not_end_is_an_error() -> None:
-    rules = RecordGrammar(TOKENIZER, {"type": "string", "pattern": "^[a-z]{60000}$"}, END)
+    rules = RecordGrammar(TOKENS, {"type": "string", "pattern": "^[a-z]{60000}$"}, END)
     with pytest.raises(GrammarError, match="can't end"):
         generate(rules, Babbler(0), [], 8)
 
 
 def test_forced_tokens_end_with_the_call() -> None:
-    rules = RecordGrammar(TOKENIZER, {"const": "x" * 8000}, END)
+    rules = RecordGrammar(TOKENS, {"const": "x" * 8000}, END)
     call = Call(60)
     token = CALL.set(call)
     call.gone.set()
@@ -234,5 +234,5 @@ def test_a_list_that_is_linked_to_itself_has_an_end() -> None:
     }
     text = '{"second":{"next":null}}'
     assert least_letters(schema) == len(text)
-    rules = RecordGrammar(TOKENIZER, schema, END)
+    rules = RecordGrammar(TOKENS, schema, END)
     assert json.loads(TOKENS.decode(generate(rules, Reciter(text), [], 100).ids)) == json.loads(text)

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.conftest import TOKENIZER
 from tests.inference.test_grammar import END, TOKENS, Babbler, Reciter
 from tunewright.inference.decoding.grammar import RecordGrammar
 from tunewright.inference.decoding.writing import generate
@@ -39,7 +38,7 @@ def rules(*required: str, **properties: Any) -> tuple[RecordGrammar, RecordForm]
             "$defs": {"line": LINE},
         }
     )
-    return RecordGrammar(TOKENIZER, form.schema, END, literal=True), form
+    return RecordGrammar(TOKENS, form.schema, END, literal=True), form
 
 
 def written(grammar: RecordGrammar, record: Any, text: str = TEXT) -> Any:
@@ -160,7 +159,7 @@ def test_what_stands_in_a_text(value: str, text: str, stands: bool) -> None:
     ],
 )
 def test_a_client_s_schema_has_no_literal_fields(schema: dict[str, Any]) -> None:
-    writer = RecordGrammar(TOKENIZER, schema, END).begin(20, TextPrompt([], TEXT))
+    writer = RecordGrammar(TOKENS, schema, END).begin(20, TextPrompt([], TEXT))
     assert not writer.done
 
 
@@ -175,6 +174,6 @@ def test_other_parts_keep_their_references_and_their_limits() -> None:
     defined = {"c": {"type": "string", "pattern": "^[a-z]+$"}}
     properties = {"vendor": LITERAL, "code": {"$ref": "#/$defs/c", "maxLength": 3}}
     form = RecordForm({"type": "object", "properties": properties, "required": ["code"], "$defs": defined})
-    grammar = RecordGrammar(TOKENIZER, form.schema, END, literal=True)
+    grammar = RecordGrammar(TOKENS, form.schema, END, literal=True)
     for seed in range(4):
         form.canonical(TOKENS.decode(generate(grammar, Babbler(seed), TextPrompt([], TEXT), 60).ids))

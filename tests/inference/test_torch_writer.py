@@ -37,7 +37,7 @@ def test_a_batch_is_written_as_one_by_one(tiny_model: tuple[str, Path]) -> None:
     model = load_torch_model(folder).eval()
     tokenizer = TextTokenizer(folder)
     end = model.config.eos_token_id
-    grammar = RecordGrammar(folder, FORM.schema, end)
+    grammar = RecordGrammar(tokenizer, FORM.schema, end)
     prompts = [tokenizer.encode_verbatim(text) for text in ("one", "a much longer prompt than the others", "two", "3")]
     together = write_all(model, grammar, prompts, max_tokens=40, at_once=3)
     for prompt, writer in zip(prompts, together, strict=True):
@@ -51,10 +51,11 @@ def test_a_batch_is_written_as_one_by_one(tiny_model: tuple[str, Path]) -> None:
 def test_nothing_is_asked_where_all_is_cut(tiny_model: tuple[str, Path], most: int) -> None:
     _, folder = tiny_model
     model = load_torch_model(folder).eval()
-    grammar = RecordGrammar(folder, FORM.schema, model.config.eos_token_id)
+    tokenizer = TextTokenizer(folder)
+    grammar = RecordGrammar(tokenizer, FORM.schema, model.config.eos_token_id)
     (writer,) = write_all(model, grammar, [[1, 2, 3]], max_tokens=most, at_once=1)
     assert writer.cut
-    FORM.canonical(TextTokenizer(folder).decode(writer.ids))
+    FORM.canonical(tokenizer.decode(writer.ids))
 
 
 @dataclass

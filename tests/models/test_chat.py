@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from tests.conftest import CharTokenizer, decode
 from tunewright.core.errors import UserError
-from tunewright.models.chat import ChatTemplate
+from tunewright.models.chat import ChatTemplate, UnfitText
 from tunewright.tasks import Message
 
 FAMILIES = ["chatml", "phi3", "phi4", "mistral", "llama3"]
@@ -104,7 +104,7 @@ def test_a_special_token_written_in_a_message_is_read_as_text() -> None:
 
 @pytest.mark.parametrize("mark", ["\ufdd0", "\ufdd1"])
 def test_a_message_with_the_templates_own_marks_is_refused(mark: str) -> None:
-    with pytest.raises(UserError, match="noncharacter"):
+    with pytest.raises(UnfitText, match="noncharacter"):
         text_of("chatml", [Message(role="user", content=f"a{mark}b")])
 
 
@@ -122,6 +122,12 @@ def test_a_template_with_an_unknown_variable_is_refused_by_name() -> None:
     template = ChatTemplate("{{ bos_token }}{%- generation -%}x{%- endgeneration -%}", "own.jinja")
     with pytest.raises(UserError, match=r"own.jinja: .*'bos_token' is undefined"):
         template.spans([])
+
+
+def test_a_conversation_that_a_template_refuses_is_at_fault_itself() -> None:
+    refusing = "{% generation %}{{ raise_exception('roles must alternate') }}{% endgeneration %}"
+    with pytest.raises(UnfitText, match="roles must alternate"):
+        ChatTemplate(refusing).spans(PROMPT)
 
 
 def test_a_template_runs_in_a_sandbox() -> None:

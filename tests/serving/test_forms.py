@@ -71,6 +71,23 @@ def test_null_is_the_default_of_a_setting(client: OpenAI, streamed: bool | None)
     assert (response.output_text, response.temperature, response.parallel_tool_calls) == ("lost", 1.0, True)
 
 
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_text_is_refused(client: OpenAI, text: str) -> None:
+    """The plain routes and batches refuse it too: a model would make something up."""
+    messages: Any = [{"role": "user", "content": text}]
+    for streamed in (False, True):
+        with pytest.raises(BadRequestError, match="nothing in it to read"):
+            client.chat.completions.create(model="echo", messages=messages, stream=streamed)
+    parts: Any = [{"role": "user", "content": [{"type": "text", "text": text}]}]
+    with pytest.raises(BadRequestError, match="nothing in it to read"):
+        client.chat.completions.create(model="echo", messages=parts)
+    for prompt in (text, [text]):
+        with pytest.raises(BadRequestError, match="nothing in it to read"):
+            client.completions.create(model="echo", prompt=prompt)
+    with pytest.raises(BadRequestError, match="nothing in it to read"):
+        client.responses.create(model="echo", input=text)
+
+
 def test_a_list_of_one_prompt_is_that_prompt(client: OpenAI) -> None:
     assert client.completions.create(model="echo", prompt=["lost"]).choices[0].text == "lost"
     for several in (["lost", "found"], [], [[1, 2]]):

@@ -16,9 +16,11 @@ from tests.conftest import TOKENIZER
 from tests.core.test_linear_time import ends_in_time
 from tunewright.core.limits import RECORD_BYTES
 from tunewright.inference.decoding.grammar import RecordGrammar
+from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks.base import Unfit
 from tunewright.tasks.record_form import RecordForm, left_out
 
+TOKENS = TextTokenizer(TOKENIZER)
 INVOICE = {
     "type": "object",
     "properties": {
@@ -340,7 +342,7 @@ def require_form(part: Any, given: str, written: str) -> None:
     form = RecordForm({"type": "object", "properties": {"part": part}, "$defs": {"address": ADDRESS}})
     canonical = form.canonical(f'{{"part": {given}}}')
     assert canonical == form.canonical(canonical) == f'{{"part":{written}}}'
-    grammar = RecordGrammar(TOKENIZER, form.schema, 0)
+    grammar = RecordGrammar(TOKENS, form.schema, 0)
     tokens, matcher = grammar.tokens.tokenize_str(canonical), LLMatcher(grammar.tokens, grammar.grammar)
     assert matcher.try_consume_tokens(tokens) == len(tokens)
     assert matcher.is_accepting()

@@ -13,6 +13,7 @@ from llguidance import LLMatcher
 from tests.conftest import TOKENIZER
 from tunewright.config.tool_list import tool_list
 from tunewright.inference.decoding.grammar import RecordGrammar
+from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Message
 from tunewright.tasks.base import ToolCall, Unfit
 from tunewright.tasks.measures import Ratio
@@ -38,6 +39,7 @@ TOOLS: list[dict[str, Any]] = [
     },
     {"type": "function", "function": {"name": "opening_hours"}},
 ]
+TOKENS = TextTokenizer(TOKENIZER)
 TASK = ToolsTask("Help. You can:\n{tools}", tool_list(TOOLS, Path()))
 TRACK = '{"name":"track_order","arguments":{"order":"AB-1234"}}'
 HOURS = '{"name":"opening_hours","arguments":{}}'
@@ -201,7 +203,7 @@ def test_a_free_form_argument_counts_in_every_order_of_its_keys() -> None:
 
 
 def allows(constraint: ToolCall, answer: str) -> bool:
-    grammar = RecordGrammar(TOKENIZER, constraint.schema, 0)
+    grammar = RecordGrammar(TOKENS, constraint.schema, 0)
     tokens = grammar.tokens.tokenize_str(answer)
     matcher = LLMatcher(grammar.tokens, grammar.grammar)
     return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()

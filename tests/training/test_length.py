@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import TOKENIZER, example, make_spec
+from tunewright.core.artifacts import write_json
 from tunewright.core.errors import UserError
-from tunewright.training.loop.prepare import _check_length
+from tunewright.models.chat import ChatTemplate
+from tunewright.models.resolve import LocalModel
+from tunewright.training.loop import prepare
+from tunewright.training.loop.prepare import Encoder, _check_length
 
 LONG = {"rope_type": "longrope", "original_max_position_embeddings": 512}
 GROWING = {"rope_type": "yarn", "original_max_position_embeddings": 512, "llama_4_scaling_beta": 0.1}
@@ -31,3 +37,22 @@ def test_examples_that_runtimes_would_read_differently_are_refused(
         return
     with pytest.raises(UserError, match="max_length=512"):
         _check_length(config, tmp_path, 1024)
+
+
+@pytest.mark.parametrize("answer", [20, 400])
+def test_a_prompt_that_leaves_no_room_for_the_longest_answer_is_refused(
+    answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server would refuse it, or write beyond the positions that the model has."""
+    shutil.copy(TOKENIZER / "tokenizer.json", tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": "llama", "max_position_embeddings": 512})
+    base = LocalModel("tiny", tmp_path, ChatTemplate.named("chatml"))
+    monkeypatch.setattr(prepare, "resolve", lambda *_: base)
+    task = {"kind": "generate", "instruction": "Answer.", "max_tokens": answer}
+    encoder = Encoder(make_spec(tmp_path, task=task))
+    examples = [example(f"Where is parcel {number}? {'again ' * 20}", "On its way.") for number in range(2)]
+    if answer == 20:
+        assert len(encoder.rows(examples)) == 2
+        return
+    with pytest.raises(UserError, match=r"and an answer up to 400; this model reads 512 together.*task\.max_tokens"):
+        encoder.rows(examples)

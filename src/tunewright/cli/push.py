@@ -30,7 +30,9 @@ FormOption = Annotated[
     ),
 ]
 PublicOption = Annotated[bool, typer.Option("--public", help="Make it public on the hub. (default: private)")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print what would be uploaded; upload nothing.")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be uploaded and deleted; change nothing.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
@@ -49,14 +51,20 @@ def push(
 ) -> None:
     """Upload a project's latest model with its card and system prompt, but without data, to a hub or a registry."""
     from tunewright import api, load_spec
+    from tunewright.exporters.hub import changes_on_hub
 
     spec = load_spec(project, overrides or (), allow_code=allow_code)
     parcel = api.parcel(spec, form, to, runs=runs)
     if public and not to.startswith("hub:"):
         raise UserError("--public is for the hub.", fix="Leave --public out: Azure decides who may read a registry.")
+    changes = None
     if dry_run or not yes:
         for line in parcel.lines():
             typer.echo(line, err=json)
+        if to.startswith("hub:"):
+            changes = changes_on_hub(parcel, to.removeprefix("hub:"))
+            for line in changes.lines():
+                typer.echo(line, err=json)
         typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
     if dry_run and json:
         print_json(
@@ -67,6 +75,7 @@ def push(
                 "version": parcel.version,
                 "bytes": parcel.size,
                 "files": parcel.sizes,
+                **({"deleted": changes.deleted, "replaced": changes.replaced} if changes else {}),
             }
         )
     if dry_run or not (yes or typer.confirm("Upload it?", err=json)):

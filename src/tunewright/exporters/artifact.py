@@ -98,7 +98,7 @@ class Parcel:
             yield f"{NGRAMS} has all words of the training texts, each by itself: names and numbers too."
 
     def belongs(self, name: str) -> bool:
-        """Whether a file of this name at the target is one of ours; a later upload without it deletes it."""
+        """Whether this form may have a file of this name."""
         return _is_known(name, _OF[self.form] + (_WITH_ADAPTER if self.form == "adapter" else ()))
 
     def lay_out(self, folder: Path) -> None:

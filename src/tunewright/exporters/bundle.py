@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tunewright.inference.bundle import BundleInfo, version_of, write_info
 from tunewright.inference.decoding.writing import max_answer_tokens
 from tunewright.inference.runtimes.base import FOLDERS, is_of_encoder, runtime_in
 from tunewright.inference.runtimes.beside import BESIDE
-from tunewright.models.architectures import longest_exact
+from tunewright.models.architectures import longest_sequence
 from tunewright.models.encoders import LocalEncoder
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.resolve import LocalModel
@@ -53,7 +52,7 @@ def context_of(spec: Spec, base: LocalModel, task: Task, longest: int) -> int:
     Args:
         longest: tokens of the longest training answer.
     """
-    known = longest_exact(json.loads((base.folder / "config.json").read_text("utf-8"))) or sys.maxsize
+    known = longest_sequence(json.loads((base.folder / "config.json").read_text("utf-8")))
     return min(known, spec.train.max_length + max_answer_tokens(task.constraint, longest))
 
 

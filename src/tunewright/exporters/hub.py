@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
+from pydantic import RootModel, ValidationError
 
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.exporters.artifact import Parcel
 
+FILE_LIST = "tunewright.json"
+"""The file in a repository that lists, by form, the files that the last push of each form wrote."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _TRIES = 4
 _LONGEST_WAIT = 60.0
@@ -34,6 +40,28 @@ class Pushed:
     """The commit, or the registered version."""
 
 
+class _FileList(RootModel[dict[str, list[str]]]):
+    """`FILE_LIST`."""
+
+
+@dataclass(frozen=True)
+class HubChanges:
+    """What a push does to the files that a repository has."""
+
+    deleted: tuple[str, ...]
+    """Files of the last push of this form that this one lacks."""
+    replaced: tuple[str, ...]
+    """Files that no push wrote and that this one writes."""
+    kept: tuple[str, ...]
+    """Files that no push wrote and that look like an earlier model's."""
+
+    def lines(self) -> Iterator[str]:
+        """A line for each file."""
+        yield from (f"{'deleted':>13}  {name}, of an earlier push" for name in self.deleted)
+        yield from (f"{'replaced':>13}  {name}, which no push is known to have written" for name in self.replaced)
+        yield from (f"{'kept':>13}  {name}; if it is of an earlier model, delete it on the hub" for name in self.kept)
+
+
 def check_name(name: str) -> None:
     """Check the name of a repository.
 
@@ -47,23 +75,20 @@ def check_name(name: str) -> None:
 def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
     """Upload a parcel into a repository, which is created if it does not exist, private by default.
 
-    Files of an earlier push that this one does not have are deleted. The token is the hub's own: HF_TOKEN, or the one
-    from `hf auth login`.
+    It changes the repository's files as `changes_on_hub` says. The token is the hub's own: HF_TOKEN, or the one from
+    `hf auth login`.
 
     Args:
         name: owner/name.
         public: whether everybody may read it.
 
     Raises:
-        UserError: nobody is signed in, the hub refuses, or the repository is public without `public`, or private with
-            it.
+        UserError: nobody is signed in, the hub refuses, the repository's list of files can't be read, or the repository
+            is public without `public`, or private with it.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    check_name(name)
-    if not get_token():
-        raise UserError("Nobody is signed in to the Hugging Face Hub.", fix="Type: hf auth login  (or set HF_TOKEN)")
-    api = HfApi(library_name="tunewright")
+    api = _signed_in(name)
     _call(name, lambda: api.create_repo(name, private=not public, exist_ok=True))
     repository = _call(name, lambda: api.model_info(name))
     if not public and not repository.private:
@@ -78,12 +103,79 @@ def push_to_hub(parcel: Parcel, name: str, *, public: bool = False) -> Pushed:
             where="--to",
             fix="Make it public on the hub, name another, or leave --public out.",
         )
-    stale = [each.rfilename for each in repository.siblings or [] if parcel.belongs(each.rfilename)]
+    written = _written(api, name, repository)
     operations: list[Any] = [CommitOperationAdd(file, each) for file, each in parcel.files.items()]
-    operations += [CommitOperationDelete(file) for file in stale if file not in parcel.files]
+    operations += [CommitOperationDelete(file) for file in _changes(parcel, repository, written).deleted]
+    listed = json.dumps({**written, parcel.form: sorted(parcel.files)}, indent=2) + "\n"
+    operations.append(CommitOperationAdd(FILE_LIST, listed.encode()))
     message = f"Tunewright: {parcel.form}, content {parcel.content[:12]}"
     commit = _call(name, lambda: api.create_commit(name, operations, commit_message=message))
     return Pushed(f"{api.endpoint}/{name}", str(commit.oid))
+
+
+def changes_on_hub(parcel: Parcel, name: str) -> HubChanges:
+    """What `push_to_hub` would do to the files that a repository has. It changes nothing.
+
+    Raises:
+        UserError: nobody is signed in, the hub refuses, or the repository's list of files can't be read.
+    """
+    api = _signed_in(name)
+    if not _call(name, lambda: api.repo_exists(name)):
+        return HubChanges((), (), ())
+    repository = _call(name, lambda: api.model_info(name))
+    return _changes(parcel, repository, _written(api, name, repository))
+
+
+def _signed_in(name: str) -> Any:
+    """The hub's API, for a repository.
+
+    Raises:
+        UserError: nobody is signed in, or the name is not owner/name.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    check_name(name)
+    if not get_token():
+        raise UserError("Nobody is signed in to the Hugging Face Hub.", fix="Type: hf auth login  (or set HF_TOKEN)")
+    return HfApi(library_name="tunewright")
+
+
+def _changes(parcel: Parcel, repository: Any, written: dict[str, list[str]]) -> HubChanges:
+    """
+    Args:
+        repository: the hub's description of it.
+        written: as of `_written`.
+    """
+    there = sorted({each.rfilename for each in repository.siblings or []} - {FILE_LIST})
+    own = set(written.get(parcel.form, []))
+    others = {file for form, files in written.items() if form != parcel.form for file in files}
+    gone = [file for file in there if file not in parcel.files and file not in others]
+    return HubChanges(
+        tuple(file for file in gone if file in own),
+        tuple(file for file in there if file in parcel.files and file not in own | others),
+        tuple(file for file in gone if file not in own and parcel.belongs(file)),
+    )
+
+
+def _written(api: Any, name: str, repository: Any) -> dict[str, list[str]]:
+    """The files that the last push of each form wrote into a repository.
+
+    Raises:
+        UserError: its list can't be read.
+    """
+    if not any(each.rfilename == FILE_LIST for each in repository.siblings or []):
+        return {}
+    with TemporaryDirectory() as folder:
+        file = _call(name, lambda: api.hf_hub_download(name, FILE_LIST, revision=repository.sha, local_dir=folder))
+        content = Path(file).read_bytes()
+    try:
+        return _FileList.model_validate_json(content).root
+    except ValidationError:
+        raise UserError(
+            f"The repository's {FILE_LIST} lists the files of earlier pushes, and can't be read.",
+            where=name,
+            fix="Delete it on the hub. Files of earlier pushes then stay there.",
+        ) from None
 
 
 def _call(name: str, call: Callable[[], _Result]) -> _Result:

@@ -222,9 +222,28 @@ def _served(folder: Path) -> Iterator[tuple[str, Path]]:
         if path.is_symlink() or path.exists():
             require_file(path)
             yield name, path
-    for path in _below(folder / each for each in sorted({*FOLDERS.values(), ADAPTER_FOLDER})):
+    folders = [folder / each for each in sorted({*FOLDERS.values(), ADAPTER_FOLDER})]
+    require_no_linked_folders(folders)
+    for path in _below(folders):
         require_file(path)
         yield path.relative_to(folder).as_posix(), path
+
+
+def require_no_linked_folders(folders: Iterable[Path]) -> None:
+    """Refuse links to folders below some folders of weights, which may be links themselves. `rglob` does not go into
+    such a folder, and a runtime would.
+
+    Raises:
+        UserError: there is one.
+    """
+    for path in (each for folder in folders for each in sorted(folder.rglob("*"))):
+        if path.is_symlink() and path.is_dir():
+            raise UserError(
+                "A folder among the weights of the bundle is a link.",
+                where=path,
+                why="A server would load its files, and no checksum covers them.",
+                fix="Put the files themselves there, or remove the link.",
+            )
 
 
 def _below(folders: Iterable[Path]) -> Iterator[Path]:

@@ -6,6 +6,7 @@ Source: transformers 5.24, `models/<type>/modeling_<type>.py` (read 2026-11-27).
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,6 +101,11 @@ def longest_exact(config: Mapping[str, Any]) -> int | None:
         return None
     original = config.get("original_max_position_embeddings") or rope.get("original_max_position_embeddings")
     return int(original) if original else None
+
+
+def longest_sequence(config: Mapping[str, Any]) -> int:
+    """Tokens that a sequence may have: as many as the model has positions, and as every runtime encodes the same."""
+    return min(config.get("max_position_embeddings") or sys.maxsize, longest_exact(config) or sys.maxsize)
 
 
 def unsupported(config: Mapping[str, Any]) -> str | None:

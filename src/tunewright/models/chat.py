@@ -31,6 +31,10 @@ _QUOTE, _UNQUOTE = "\ufdd2", "\ufdd3"
 _MARKS = re.compile(f"([{_OPEN}{_CLOSE}{_QUOTE}{_UNQUOTE}])")
 
 
+class UnfitText(UserError):
+    """A text that can't be put into the chat template. Other texts can."""
+
+
 class Tokenizer(Protocol):
     """The part of a tokenizer that encoding needs. Neither method adds tokens around the text."""
 
@@ -114,7 +118,11 @@ class ChatTemplate:
         return hashlib.sha256(self.source.encode()).hexdigest()
 
     def spans(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> list[TokenSpan]:
-        """The rendered text, cut at each change of author and at both ends of a message's content."""
+        """The rendered text, cut at each change of author and at both ends of a message's content.
+
+        Raises:
+            UnfitText: the template refuses the messages, or a message holds one of our marks.
+        """
         quoted = [{"role": message.role, "content": _quoted(message)} for message in messages]
         try:
             text = render(
@@ -127,7 +135,7 @@ class ChatTemplate:
                 },
             )
         except TemplateError as error:
-            raise UserError(
+            raise UnfitText(
                 f"The chat template can't be filled in: {error}.",
                 where=self.name,
                 why="Training and serving give it only `messages` and `add_generation_prompt`.",
@@ -222,7 +230,7 @@ def _quoted(message: Message) -> str:
     """A message's content with marks around it. White space that templates trim stays outside the marks. An answer is
     not trimmed, because it may begin with a space."""
     if _MARKS.search(message.content):
-        raise UserError("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
+        raise UnfitText("A message holds a Unicode noncharacter (U+FDD0 to U+FDD3).", fix="Remove it.")
     if message.role == "assistant":
         return f"{_QUOTE}{message.content}{_UNQUOTE}"
     text = message.content

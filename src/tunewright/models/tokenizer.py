@@ -156,6 +156,10 @@ class TextTokenizer:
         """Size of the vocabulary, added tokens included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    def as_json(self) -> str:
+        """This tokenizer as the text of a `tokenizer.json`. The file itself may be another one by now."""
+        return str(self._tokenizer.to_str())
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, control tokens included."""
         return str(self._tokenizer.decode(ids, skip_special_tokens=False))

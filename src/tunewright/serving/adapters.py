@@ -1,8 +1,9 @@
 """A folder of many models. Models can be added, replaced, rolled back and removed while a server reads the folder.
 
-    FOLDER/base/           a bundle without adapter that writes any text; its weights come from the first added adapter
-    FOLDER/NAME/3/         a bundle, never changed once it is there; an adapter's lacks the base's weights
-    FOLDER/NAME/current    the number of the served version
+    FOLDER/base/             a bundle without adapter that writes any text; its weights come from the first adapter
+    FOLDER/NAME/3/           a bundle, never changed once it is there; an adapter's lacks the base's weights
+    FOLDER/NAME/current      the number of the served version
+    FOLDER/NAME/rolled-back  the numbers of the versions that a rollback left
 
 Encoders and linear models need no base. A folder that has only these has none.
 
@@ -22,19 +23,24 @@ from shlex import quote
 
 from tunewright.auth.keys import NAME
 from tunewright.config.sections import GenerateSpec
+from tunewright.core.artifacts import sha256_file
 from tunewright.core.errors import UserError
 from tunewright.core.processes import sole_writer
 from tunewright.inference.bundle import BundleInfo, load_bundle, read_info, version_of, write_info
 from tunewright.inference.calibration import CALIBRATION, UNCALIBRATED, save_calibration
 from tunewright.inference.checksums import BUNDLE_FILE, FileSum, seal
 from tunewright.inference.runtimes.base import FOLDERS, is_classifier
+from tunewright.inference.runtimes.openvino.shape import CONFIG
+from tunewright.models.architectures import longest_sequence
+from tunewright.models.files import read_object
 
 BASE = "base"
 _CURRENT = "current"
+_ROLLED_BACK = "rolled-back"
 _GONE = ".gone"
 _WEIGHTS = FOLDERS["openvino-lora"]
 _CONTEXT = 4096
-"""Tokens that a request to a folder of adapters may have."""
+"""Tokens that a request to a folder of adapters may have, if the base has as many positions."""
 _LONGEST = 1024
 """Tokens that the base writes at most."""
 
@@ -103,17 +109,20 @@ class AdapterStore:
         return _numbers_in(self.folder / name)
 
     def roll_back(self, name: str) -> AdapterVersion:
-        """Serve the version before the current one.
+        """Serve the version that was served before the current one, without those that were rolled back themselves.
 
         Raises:
-            UserError: there is no such model, or no earlier version.
+            UserError: there is no such model, or no earlier version, or another process changes the folder.
         """
-        version = self._served(name)
-        earlier = [number for number in self.versions(name) if number < version.number]
-        if not earlier:
-            raise UserError(f"There is no version of '{name}' before {version.number}.", where=self.folder)
-        _write_current(self.folder / name, earlier[-1])
-        return self._served(name)
+        with sole_writer(self.folder):
+            version, home = self._served(name), self.folder / name
+            left = {*_rolled_back(home), version.number}
+            earlier = [number for number in self.versions(name) if number < version.number and number not in left]
+            if not earlier:
+                raise UserError(f"There is no version of '{name}' before {version.number}.", where=self.folder)
+            _write(home / _ROLLED_BACK, "".join(f"{number}\n" for number in sorted(left)))
+            _write(home / _CURRENT, str(earlier[-1]))
+            return self._served(name)
 
     def remove(self, name: str) -> None:
         """Stop serving a model, and remove its files.
@@ -167,13 +176,8 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterV
     with sole_writer(folder):
         _clear_removed(folder)
         folder_base = _base_in(folder)
-        if bundle_base and folder_base and _identity(folder_base) != _identity(bundle_base):
-            raise UserError(
-                f"The bundle's base is {bundle_base.name} in {bundle_base.precision}, the folder's {folder_base.name} "
-                f"in {folder_base.precision}; weights and chat template must be the same.",
-                where=folder,
-                fix="Add it to another folder.",
-            )
+        if bundle_base and folder_base:
+            _require_same(bundle_base, bundle, folder_base, folder)
         base = folder_base or bundle_base
         if base and base.name in (name, *_names_in(folder)):
             raise UserError(
@@ -196,7 +200,7 @@ def add_adapter(folder: Path, bundle: Path, name: str | None = None) -> AdapterV
             shutil.rmtree(fresh, ignore_errors=True)  # on a full disk it would take the space
             raise
         fresh.rename(home / str(number))
-        _write_current(home, number)
+        _write(home / _CURRENT, str(number))
     return AdapterVersion.at(name, number, home / str(number))
 
 
@@ -253,29 +257,68 @@ def _base_of(bundle: Path, info: BundleInfo) -> BundleInfo:
             where=bundle,
             fix=f"Serve it by itself: tunewright serve {quote(str(bundle))}",
         )
+    context = min(_CONTEXT, longest_sequence(read_object(bundle / _WEIGHTS / CONFIG)))
+    longest = min(_LONGEST, context // 2)
     return BundleInfo(
         name=info.base_model,
         base_model=info.base_model,
         runtime="openvino",
         precision=info.precision,
-        task=GenerateSpec(kind="generate", instruction="Answer.", max_tokens=_LONGEST),
-        longest_answer=_LONGEST,
+        task=GenerateSpec(kind="generate", instruction="Answer.", max_tokens=longest),
+        longest_answer=longest,
         answer_lead="",
         version=version_of(bundle / _WEIGHTS),
-        context=_CONTEXT,
+        context=context,
         template_sha256=info.template_sha256,
     )
 
 
-def _identity(base: BundleInfo) -> tuple[str, str, str, str | None]:
-    """The fields in which the bases of two bundles must agree."""
-    return base.name, base.precision, base.version, base.template_sha256
+def _require_same(base: BundleInfo, bundle: Path, known: BundleInfo, folder: Path) -> None:
+    """Refuse a bundle that has another base than a folder.
+
+    Args:
+        base: the bundle's.
+        known: the folder's.
+
+    Raises:
+        UserError: they differ.
+    """
+    own, others = _identity(base, bundle), _identity(known, folder / BASE)
+    if differing := [name for name in own if own[name] != others[name]]:
+        raise UserError(
+            f"The bundle's base is {base.name} in {base.precision}, the folder's {known.name} in {known.precision}; "
+            f"they differ in {' and '.join(differing)}.",
+            where=folder,
+            why="The models of a folder share one base, with its tokenizer and its chat template.",
+            fix="Add it to another folder.",
+        )
 
 
-def _write_current(home: Path, number: int) -> None:
-    fresh = home / f".{_CURRENT}"
+def _identity(base: BundleInfo, folder: Path) -> dict[str, str | None]:
+    """What the bases of two bundles must have in common.
+
+    Args:
+        folder: it has the base's tokenizer.
+    """
+    return {
+        "the model": base.name,
+        "the precision": base.precision,
+        "the weights": base.version,
+        "the tokenizer": sha256_file(folder / "tokenizer.json"),
+        "the chat template": base.template_sha256,
+    }
+
+
+def _rolled_back(home: Path) -> list[int]:
+    file = home / _ROLLED_BACK
+    return list(map(int, file.read_text("utf-8").split())) if file.exists() else []
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a small file, whole or not at all."""
+    fresh = file.with_name(f".{file.name}")
     with fresh.open("w", encoding="utf-8") as stream:
-        stream.write(str(number))
+        stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    fresh.replace(home / _CURRENT)
+    fresh.replace(file)

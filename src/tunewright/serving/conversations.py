@@ -53,7 +53,18 @@ def one_input(text: str, form: InputForm) -> str:
     return _not_empty(text, form.of_text(text))
 
 
+def require_text(text: str) -> None:
+    """Refuse an empty text: a model would make something up.
+
+    Raises:
+        UnfitMessages: it is empty.
+    """
+    if not text.strip():
+        raise UnfitMessages("The text is empty: there is nothing in it to read.")
+
+
 def _not_empty(text: str, found: str) -> str:
-    if text.strip() and not found.strip():
+    require_text(text)
+    if not found.strip():
         raise UnfitMessages("There is nothing between the fixed texts of this model's template.")
     return found

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from tunewright.core.call import Abandoned, OutOfTime
 from tunewright.inference.decoding.grammar import GrammarError
+from tunewright.models.chat import UnfitText
 from tunewright.serving.engine import TooLong
 
 
@@ -77,6 +78,8 @@ def error_of(error: Exception) -> ApiError:
             return ApiError(504, f"The answer took longer than this server's limit of {seconds:g} s.", "timeout")
         case TooLong():
             return ApiError(400, error.paragraph(), "context_length_exceeded", "messages")
+        case UnfitText():
+            return ApiError(400, error.what, "invalid_value")  # `where` is a path on this machine
         case GrammarError():
             reason = f"Answers can't be confined to this schema: {error}."
             return ApiError(400, reason, "invalid_value", "response_format")
@@ -104,6 +107,7 @@ def add_error_handlers(app: FastAPI) -> None:
         Abandoned,
         OutOfTime,
         TooLong,
+        UnfitText,
         GrammarError,
         RequestValidationError,
         HTTPException,

@@ -201,10 +201,10 @@ class ManyModels:
         return [*([self.label] if self._base else []), *self._store.names()]
 
     def engine(self, name: str | None) -> Engine:
-        if self._base and name == self.label:
-            return self._base
         if name is None and len(known := self.names()) == 1:
             (name,) = known
+        if self._base and name == self.label:
+            return self._base
         version = self._store.current(name) if name else None
         if version is None:
             raise UnknownModel(name)

@@ -40,7 +40,7 @@ def log_probabilities(tokens: Sequence[Token], others: Sequence[Token]) -> dict[
 
 async def events(pieces: Pieces, form: Form, flagged: Flagged) -> AsyncIterator[str]:
     """A streamed answer as server-sent events. An error on the way becomes the last event."""
-    from starlette.concurrency import iterate_in_threadpool
+    from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
     try:
         for each in form.begin():
@@ -49,7 +49,9 @@ async def events(pieces: Pieces, form: Form, flagged: Flagged) -> AsyncIterator[
             if isinstance(piece, str):
                 yield form.piece(piece)
                 continue
-            for each in form.end(finish_reason(piece), tokens_of(piece), flagged(piece)):
+            # Redacting a long text takes a while, and so may the disk.
+            flags = await run_in_threadpool(flagged, piece)
+            for each in form.end(finish_reason(piece), tokens_of(piece), flags):
                 yield each
     except Exception as error:  # noqa: BLE001 (whatever it is, the client must get it)
         failure = error_of(error)

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.models.tokenizer import TextTokenizer
 
+_LINE_END = re.compile(r"\r\n?")
+"""What the canonical form of an answer has \\n for."""
+
 
 class TextRules:
     """The rules of an answer in free text.
@@ -51,8 +54,8 @@ class TextWriter:
     def __init__(self, rules: TextRules, max_tokens: int):
         self._rules, self._stop = rules, rules.stop
         self.config = WritingConfig(max_tokens, rules.end, suppress_tokens=rules.suppress_tokens.tolist())
-        # A token has at least a byte, and the text before the last token holds no stop text yet.
-        self._tail = max((len(each.encode()) for each in rules.stop), default=0)
+        # A token has at least a byte, a line end at most two. The text before the last token holds no stop text yet.
+        self._tail = max((len(each.encode()) + each.count("\n") for each in rules.stop), default=0)
         self.ids: list[int] = []
         """The tokens so far: with a stop text, but without the token that ends the turn."""
         self.log_probabilities: list[float] = []
@@ -89,11 +92,8 @@ class TextWriter:
         self.done = self.cut = True
 
     def _stopped(self) -> bool:
-        tail = self._rules.decode(self.ids[-self._tail :])
+        tail = _LINE_END.sub("\n", self._rules.decode(self.ids[-self._tail :]))
         return any(each in tail for each in self._stop)
-
-
-_LINE_END = re.compile(r"\r\n?")
 
 
 class StableText:
@@ -112,11 +112,14 @@ class StableText:
         self.length = 0
         """Characters shown so far."""
 
+    def ends_in(self, piece: str) -> bool:
+        """Whether the next piece completes a stop text."""
+        text, _ = self._with(piece)
+        return any(each in text for each in self._stop)
+
     def add(self, piece: str) -> str:
         """Add a piece, and return the text that can be shown now."""
-        text = self._pending + piece
-        open_end = "\r" if text.endswith("\r") else ""  # a line feed may follow
-        text = _LINE_END.sub("\n", text[: len(text) - len(open_end)])
+        text, open_end = self._with(piece)
         if not self.length:
             text = text.lstrip()
         stable = text.rstrip("\ufffd").rstrip()
@@ -126,3 +129,9 @@ class StableText:
         self._pending = text[len(stable) :] + open_end
         self.length += len(stable)
         return stable
+
+    def _with(self, piece: str) -> tuple[str, str]:
+        """(the text that was not shown, with a further piece; what may be half a line end)."""
+        text = self._pending + piece
+        open_end = "\r" if text.endswith("\r") else ""  # a line feed may follow
+        return _LINE_END.sub("\n", text[: len(text) - len(open_end)]), open_end

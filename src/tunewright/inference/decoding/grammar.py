@@ -10,9 +10,8 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,7 @@ from tunewright.core.limits import ENDING_TOKENS, LITERAL_PIECES
 from tunewright.inference.decoding.literal import literal_grammar
 from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.inference.decoding.shortest import Unbounded, require_bounded
-from tunewright.models.tokenizer import TextPrompt
+from tunewright.models.tokenizer import TextPrompt, TextTokenizer
 from tunewright.tasks.literal import pieces
 
 _CLOSING_TEXT = ('"}', '"]', '"', '","')
@@ -51,7 +50,6 @@ class RecordGrammar:
     """The JSON values of a schema as tokens of one tokenizer.
 
     Args:
-        folder: the tokenizer's folder.
         schema: a spec's schema always has a grammar; `tunewright.config.record_schema` checks that.
         end: the token that ends an assistant's turn.
         literal: the schema is a task's, whose literal fields are confined to the request's text.
@@ -60,8 +58,8 @@ class RecordGrammar:
         GrammarError: the schema is not a JSON Schema, has no grammar, or breaks the limits of `tunewright.core.limits`.
     """
 
-    def __init__(self, folder: Path, schema: Mapping[str, Any], end: int, *, literal: bool = False):
-        self.tokens = _vocabulary(folder, end)
+    def __init__(self, tokenizer: TextTokenizer, schema: Mapping[str, Any], end: int, *, literal: bool = False):
+        self.tokens = _vocabulary(tokenizer, end)
         self.schema, self.grammar = _grammar_of(schema, self.tokens)
         self._is_literal = literal and next(literal_fields(self.schema), None) is not None
         self.end = end
@@ -105,12 +103,18 @@ class RecordGrammar:
         return other
 
 
-@lru_cache(8)
-def _vocabulary(folder: Path, end: int) -> Any:
+_VOCABULARIES: WeakKeyDictionary[TextTokenizer, dict[int, Any]] = WeakKeyDictionary()
+"""What `_vocabulary` gave for each tokenizer and end token. An entry goes with its tokenizer."""
+
+
+def _vocabulary(tokenizer: TextTokenizer, end: int) -> Any:
     """llguidance's view of a tokenizer. Cached, because it takes half a second and any request may bring a schema."""
     from llguidance import LLTokenizer
 
-    return LLTokenizer((folder / "tokenizer.json").read_text("utf-8"), eos_token=end)
+    known = _VOCABULARIES.setdefault(tokenizer, {})
+    if end not in known:
+        known[end] = LLTokenizer(tokenizer.as_json(), eos_token=end)
+    return known[end]
 
 
 def _grammar_of(schema: Mapping[str, Any], tokens: Any) -> tuple[dict[str, Any], str]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from tunewright.inference.decoding.free_text import TextRules
 from tunewright.inference.decoding.grammar import RecordGrammar
@@ -26,18 +25,15 @@ _SPARE = 32
 """Tokens that an answer may have beyond twice the longest known one."""
 
 
-def rules_of(
-    constraint: JsonRecord | FreeText, folder: Path, tokenizer: TextTokenizer, end: int
-) -> RecordGrammar | TextRules:
+def rules_of(constraint: JsonRecord | FreeText, tokenizer: TextTokenizer, end: int) -> RecordGrammar | TextRules:
     """The rules of a task's answers to one chunk of a request.
 
     Args:
-        folder: the tokenizer's folder.
         end: the token that ends an assistant's turn.
     """
     match constraint:
         case JsonRecord(_, chunk):
-            return RecordGrammar(folder, chunk, end, literal=True)
+            return RecordGrammar(tokenizer, chunk, end, literal=True)
         case FreeText(_, stop):
             return TextRules(tokenizer, end, stop)
 
@@ -67,8 +63,9 @@ def generate(rules: DecodingRules, model: AnyModel, prompt: Sequence[int], max_t
 
 def begin_generation(
     rules: DecodingRules, model: AnyModel, prompt: Sequence[int], max_tokens: int
-) -> tuple[Written, Iterator[None]]:
-    """An empty answer, and an iterator that generates it and pauses after each token that the model decided."""
+) -> tuple[Written, Generator[None, None, None]]:
+    """An empty answer, and a generator that writes it and pauses after each token that the model decided. Close it to
+    end the answer there."""
     if isinstance(model, WritingModel):
         follower = rules.follow(max_tokens)
         return follower, _record(follower, model, prompt)
@@ -76,7 +73,7 @@ def begin_generation(
     return writer, decode(writer, model, prompt)
 
 
-def _record(follower: Follower, model: WritingModel, prompt: Sequence[int]) -> Iterator[None]:
+def _record(follower: Follower, model: WritingModel, prompt: Sequence[int]) -> Generator[None, None, None]:
     """Record an answer to its end, pausing after each token."""
     with closing(model.write(prompt, follower.config)) as tokens:
         for token, log_probability in tokens:
@@ -87,7 +84,7 @@ def _record(follower: Follower, model: WritingModel, prompt: Sequence[int]) -> I
     follower.finish()
 
 
-def decode(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Iterator[None]:
+def decode(writer: Writer, model: NextTokenModel, prompt: Sequence[int]) -> Generator[None, None, None]:
     """Decode an answer to its end, pausing after each forward pass."""
     logits_after = next_logits(model, prompt)
     while not writer.done:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -30,7 +30,6 @@ class TextGenerator(PromptedModel):
     """Writes free text. Its confidence is the geometric mean of the probabilities of the answer's tokens.
 
     Args:
-        folder: the tokenizer's folder.
         max_tokens: tokens after which an answer is cut.
     """
 
@@ -40,14 +39,13 @@ class TextGenerator(PromptedModel):
         task: Task,
         template: ChatTemplate,
         tokenizer: TextTokenizer,
-        folder: Path,
         rules: TextRules,
         max_tokens: int,
         shots: Sequence[Example] = (),
         calibration: Calibration = UNCALIBRATED,
     ):
         super().__init__(model, task, template, tokenizer, shots, calibration)
-        self._folder, self._rules, self._decode = folder, rules, tokenizer.decode
+        self._text_tokenizer, self._rules, self._decode = tokenizer, rules, tokenizer.decode
         self.longest_answer = max_tokens
 
     def answer_prompts(self, prompts: Sequence[Sequence[int]]) -> Answer:
@@ -67,18 +65,23 @@ class TextGenerator(PromptedModel):
         max_tokens = min(config.max_tokens or self.longest_answer, self.longest_answer)
         rules: DecodingRules = self._rules.ending_at(config.stop)
         if config.schema is not None:
-            rules = RecordGrammar(self._folder, config.schema, self._rules.end)
+            rules = RecordGrammar(self._text_tokenizer, config.schema, self._rules.end)
         return self._pieces(*begin_generation(rules, self._model, prompt, max_tokens), prompt, config.stop)
 
-    def _pieces(self, writer: Written, steps: Iterator[None], prompt: Sequence[int], stop: Sequence[str]) -> Pieces:
+    def _pieces(
+        self, writer: Written, steps: Generator[None, None, None], prompt: Sequence[int], stop: Sequence[str]
+    ) -> Pieces:
         stable, decoder, decoded = StableText((*self._rules.stop, *stop)), IncrementalDecoder(self._decode), 0
-        for _ in steps:
-            if writer.done:
-                continue
-            fresh = "".join(decoder.add(token)[0] for token in writer.ids[decoded:])
-            decoded = len(writer.ids)
-            if piece := stable.add(fresh):
-                yield piece
+        with closing(steps):
+            for _ in steps:
+                if writer.done:
+                    continue
+                fresh = "".join(decoder.add(token)[0] for token in writer.ids[decoded:])
+                decoded = len(writer.ids)
+                if stable.ends_in(fresh):  # the rules of a schema know no stop texts
+                    break
+                if piece := stable.add(fresh):
+                    yield piece
         whole = self._answer(prompt, writer)
         answer = replace(whole, text=cut_at_stop(whole.text, stop).rstrip())
         if rest := answer.text[stable.length :]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,7 @@ from tunewright.core.processes import free_port
 from tunewright.core.progress import say
 from tunewright.inference.decoding.protocols import WritingConfig
 from tunewright.inference.runtimes import VLLM_SHARE
+from tunewright.models.files import read_object
 from tunewright.models.tensor_files import stored_bytes
 from tunewright.tasks import Message
 
@@ -73,7 +74,7 @@ class VllmModel:
     def __init__(self, folder: Path, *, context: int, adapter: Path | None = None):
         python, key = _python(), secrets.token_urlsafe(16)
         port = free_port()
-        self._model = _ADAPTER if adapter else _MODEL
+        self._model, self._vocabulary = _ADAPTER if adapter else _MODEL, self._vocabulary_of(folder)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it lives as long as the server)
         # If vLLM does not start, we show the error in its log. It does not log requests.
         self._process = subprocess.Popen(
@@ -100,6 +101,12 @@ class VllmModel:
         self.close = finalize(self, _end, self._process, self._client)
         """End the server."""
         self._wait()
+
+    @staticmethod
+    def _vocabulary_of(folder: Path) -> int:
+        """How many tokens the model has. Its tokenizer may have more, such as Gemma 3's for pictures."""
+        config = read_object(folder / "config.json")
+        return int(config.get("vocab_size") or config.get("text_config", {}).get("vocab_size") or sys.maxsize)
 
     def _options(self, folder: Path, context: int, port: int, adapter: Path | None) -> list[str]:
         return _our_options(folder, context, port, adapter)
@@ -165,16 +172,17 @@ class VllmModel:
         body |= {"logprobs": 0, "stop_token_ids": [config.end], "stream": True}
         if config.schema is not None:
             body["structured_outputs"] = {"json": config.schema}
-        if config.suppress_tokens:
-            body["logit_bias"] = {str(token): _NEVER for token in config.suppress_tokens}
+        # vLLM refuses a bias on a token that the model lacks.
+        if suppressed := [token for token in config.suppress_tokens if token < self._vocabulary]:
+            body["logit_bias"] = {str(token): _NEVER for token in suppressed}
         with self._client.stream("POST", "/v1/completions", json=body) as reply:
             if not reply.is_success:
                 reply.read()
             _check(reply)
-            for line in reply.iter_lines():
-                if not line.startswith("data: {"):
+            for line in _lines(reply):
+                if not line.startswith(b"data: {"):
                     continue
-                event = json.loads(line.removeprefix("data: "))
+                event = json.loads(line.removeprefix(b"data: "))
                 if "error" in event:
                     raise RuntimeError(f"vLLM failed: {event['error'].get('message')}")
                 choice = event["choices"][0]
@@ -344,6 +352,16 @@ def _for_device(python: Sequence[str], weights: int) -> list[str]:
 def _check(reply: httpx.Response) -> None:
     if not reply.is_success:
         raise RuntimeError(f"vLLM answered {reply.status_code}")
+
+
+def _lines(reply: httpx.Response) -> Iterator[bytes]:
+    """The lines of a streamed reply. httpx's own `iter_lines` also cuts at U+2028 and the like, which a generated text
+    may hold."""
+    rest = b""
+    for chunk in reply.iter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+    yield rest
 
 
 def _token(name: str) -> int:

@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 
 from tunewright.inference.predictors import Answer, Pieces
-from tunewright.serving.conversations import UnfitMessages, one_text
+from tunewright.serving.conversations import UnfitMessages, one_text, require_text
 from tunewright.serving.engine import Engine, whole_answer
 from tunewright.serving.errors import ApiError
 from tunewright.serving.forms import CallForm, Form
@@ -31,12 +31,12 @@ def question_of(http: Request, request: ChatRequest, identity: str) -> RecordedQ
         ApiError: there is no such model, or it can't take such a request.
     """
     served, client = served_by(http), client_of(http)
-    engine = served.engine(client, request.model)
+    _, engine = served.engine(client, request.model)
     rule = engine.bundle.task.constraint
     require_own_schema(rule, request.generation_config.schema)
     require_own_tools(rule, request)
     narrowed_schema(rule, request.tool_choice)  # raises here, before an answer begins
-    text = None if isinstance(engine, BaseEngine) else _one_text(served, engine, request)
+    text = _text(served, engine, request)
     return RecordedQuestion(engine, request.model, name_of(client), text, identity)
 
 
@@ -91,8 +91,12 @@ def _begun(pieces: Pieces) -> Pieces:
     return resumed()
 
 
-def _one_text(served: ServerState, engine: Engine, request: ChatRequest) -> str:
+def _text(served: ServerState, engine: Engine, request: ChatRequest) -> str | None:
+    """The text for a tuned model; None: a conversation with a base."""
     try:
+        if isinstance(engine, BaseEngine):
+            require_text(request.messages[-1].text)
+            return None
         return one_text(request.messages, engine.bundle.info, any_system_prompt=served.any_system_prompt)
     except UnfitMessages as error:
         raise ApiError(400, str(error), "invalid_value", "messages") from None

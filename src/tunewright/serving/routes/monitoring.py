@@ -24,6 +24,6 @@ async def metrics(http: Request) -> PlainTextResponse:
 @router.post("/v1/feedback")
 def feedback(http: Request, request: FeedbackRequest) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
-    engine = served.engine(client, request.model)
-    served.recorder.feedback(engine, request.model or served.models.label, name_of(client), request)
+    name, engine = served.engine(client, request.model)
+    served.recorder.feedback(engine, name, name_of(client), request)
     return {"id": request.id, "captured": True}

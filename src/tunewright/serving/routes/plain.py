@@ -59,9 +59,9 @@ def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
 
 
 def _question(served: ServerState, client: Principal | None, request: RequestInput, kind: str) -> RecordedQuestion:
-    engine = served.engine(client, request.model, kind)
+    name, engine = served.engine(client, request.model, kind)
     text = _text(request, InputForm.of(engine.bundle.info.task))
-    return RecordedQuestion(engine, request.model or served.models.label, name_of(client), text)
+    return RecordedQuestion(engine, name, name_of(client), text)
 
 
 def _text(request: RequestInput, form: InputForm) -> str:

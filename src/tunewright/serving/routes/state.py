@@ -41,8 +41,8 @@ class ServerState:
         if self.models.ended:
             raise ApiError(503, "The model has ended.", "model_ended")
 
-    def engine(self, principal: Principal | None, name: str | None, kind: str | None = None) -> Engine:
-        """The engine of a model.
+    def engine(self, principal: Principal | None, name: str | None, kind: str | None = None) -> tuple[str, Engine]:
+        """(the name of a model, its engine).
 
         Args:
             principal: the client; None: the server has no keys.
@@ -52,16 +52,27 @@ class ServerState:
         Raises:
             ApiError: the principal may not use the model, there is no such model, or its job is another one.
         """
-        label = name or self.models.label
-        if not _may_use(principal, label):
-            raise ApiError(403, f"This key may not use the model '{label}'.", "model_not_allowed", "model")
+        known = self._only(principal) if name is None else name
+        if not _may_use(principal, known):
+            raise ApiError(403, f"This key may not use the model '{known}'.", "model_not_allowed", "model")
         try:
-            engine = self.models.engine(name)
+            engine = self.models.engine(name)  # not `known`: a new bundle may just have renamed the only model
         except UnknownModel:
             raise self._not_found(principal, name) from None
         if kind and engine.route != kind:
             raise ApiError(404, f"This model's job is to {engine.route}: POST to /v1/{engine.route}.", "wrong_route")
-        return engine
+        return known, engine
+
+    def _only(self, principal: Principal | None) -> str:
+        """The name of the only model.
+
+        Raises:
+            ApiError: there are several.
+        """
+        names = self.models.names()
+        if len(names) != 1:
+            raise self._not_found(principal, None)
+        return names[0]
 
     def names(self, principal: Principal | None) -> Sequence[str]:
         """The models that a client may use."""

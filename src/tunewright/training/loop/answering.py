@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 from tunewright.inference.decoding.protocols import DecodingRules
@@ -39,11 +38,10 @@ class Answering(Protocol):
         ...
 
 
-def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, folder: Path, longest: int) -> Answering:
+def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, longest: int) -> Answering:
     """The function that answers a task's prompts.
 
     Args:
-        folder: the tokenizer's.
         longest: tokens of the longest known answer.
     """
     match task.constraint:
@@ -52,7 +50,7 @@ def answering_of(task: Task, template: ChatTemplate, tokenizer: TextTokenizer, f
         case SomeOf():
             raise TypeError("several labels are refused earlier: see tunewright.models.encoders.unable")
         case JsonRecord() | FreeText() as constraint:
-            rules = rules_of(constraint, folder, tokenizer, end_token(task, template, tokenizer))
+            rules = rules_of(constraint, tokenizer, end_token(task, template, tokenizer))
             return _written(task, tokenizer, rules, max_answer_tokens(constraint, longest))
 
 

@@ -12,13 +12,14 @@ from typing import Any
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data import evenly, load_dataset
-from tunewright.models.architectures import longest_exact
+from tunewright.inference.decoding.writing import max_answer_tokens
+from tunewright.models.architectures import longest_exact, longest_sequence
 from tunewright.models.chat import answer_tokens, token_counter
 from tunewright.models.encoders import unable
 from tunewright.models.resolve import resolve
 from tunewright.models.tokenizer import TextPrompt, TextTokenizer
 from tunewright.tasks import Example, LabelTrie, task_of
-from tunewright.tasks.base import chunked
+from tunewright.tasks.base import FreeText, chunked
 from tunewright.training.diagnosis.history import TrainingFacts
 from tunewright.training.loop.answering import answering_of
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
@@ -38,7 +39,7 @@ class Encoder:
         self.base = resolve(spec.model, spec.folder)
         config = json.loads((self.base.folder / "config.json").read_text("utf-8"))
         _check_length(config, self.base.folder, spec.train.max_length)
-        self._context = config.get("max_position_embeddings") or math.inf
+        self._context = longest_sequence(config)
         self._vocabulary = config.get("vocab_size") or math.inf
         self._tokenizer = TextTokenizer(self.base.folder)
         self._task = task_of(spec.task).fitted(self._tokenizer.encode_verbatim)
@@ -51,7 +52,7 @@ class Encoder:
         """Encode and audit training examples; see `tunewright.training.loop.encode.encode_examples`.
 
         Raises:
-            UserError: an example is longer than the model's context, or as there.
+            UserError: an example is longer than the model's context, or leaves no room for an answer, or as there.
         """
         rows = encode_examples(
             training_examples,
@@ -69,7 +70,21 @@ class Encoder:
                 where=self.base.folder,
                 fix="Shorten such inputs, or choose a model with a longer context: tunewright models ls",
             )
+        self._check_room(rows)
         return rows
+
+    def _check_room(self, rows: Sequence[Row]) -> None:
+        """Refuse prompts that leave no room for the longest answer: the bundle would not take them either."""
+        prompt = max((_prompt_tokens(row) for row in rows), default=0)
+        answer = max_answer_tokens(self._task.constraint, _longest_answer(rows))
+        if prompt + answer > self._context:
+            shorter = "lower task.max_tokens, " if isinstance(self._task.constraint, FreeText) else ""
+            raise UserError(
+                f"The longest prompt has {prompt} tokens and an answer up to {answer}; this model reads "
+                f"{self._context} together.",
+                where=self.base.folder,
+                fix=f"Shorten such inputs, {shorter}or choose a model with a longer context: tunewright models ls",
+            )
 
     def _check_tokens(self, rows: Sequence[Row]) -> None:
         """Refuse tokens that the model lacks. A tokenizer may have such tokens (Gemma 3's does) as long as no text
@@ -93,8 +108,7 @@ class Encoder:
             )
             for example in some
         ]
-        longest = max((sum(label != IGNORED for label in row["labels"]) for row in rows), default=0)
-        answering = answering_of(self._task, self.base.template, self._tokenizer, self.base.folder, longest)
+        answering = answering_of(self._task, self.base.template, self._tokenizer, _longest_answer(rows))
         return ValidationPart(some, rows, prompts, answering, self._task, self._settings)
 
     def facts(self, train: Sequence[Example], rows: Sequence[Row], part: ValidationPart | None) -> TrainingFacts:
@@ -142,6 +156,16 @@ def prepare(spec: Spec, split: Path, home: Path) -> Soup:
     rows = encoder.rows(train)
     facts = encoder.facts(train, rows, part)
     return Soup(spec, encoder.base, rows, part, facts, home)
+
+
+def _prompt_tokens(row: Row) -> int:
+    """Tokens before the first that is learnt."""
+    return next((place for place, label in enumerate(row["labels"]) if label != IGNORED), len(row["labels"]))
+
+
+def _longest_answer(rows: Sequence[Row]) -> int:
+    """Tokens that are learnt of the longest answer."""
+    return max((sum(label != IGNORED for label in row["labels"]) for row in rows), default=0)
 
 
 def _check_length(config: Mapping[str, Any], folder: Path, max_length: int) -> None:
