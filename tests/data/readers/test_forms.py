@@ -330,5 +330,15 @@ def test_a_stored_completion_with_its_input(tmp_path: Path) -> None:
     assert found.example.meta.extra == {"object": "chat.completion"}
 
 
+@pytest.mark.parametrize("beside", [{"status_code": 500}, {"error": "rate limit"}, {"success": False}])
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_stored_completion_of_a_call_that_failed_is_no_example(
+    beside: dict[str, Any], nested: bool, tmp_path: Path
+) -> None:
+    request, response = {"messages": [user("q")]}, {"choices": [{"message": assistant("Please retry.")}]}
+    row = {"request": request, "response": response} if nested else {**request, **response}
+    assert [each.code for each in given(tmp_path, {**row, **beside}).faults] == ["call-failed"]
+
+
 def test_an_answer_of_weight_0_counts_as_no_row(tmp_path: Path) -> None:
     assert given(tmp_path, {"messages": [user("q"), assistant("a", weight=0)]}).example.importance == 0

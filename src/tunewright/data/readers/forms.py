@@ -21,6 +21,7 @@ from tunewright.data.readers.sources import SourceFile
 from tunewright.data.shown import shown
 from tunewright.documents import read_document, require_within
 from tunewright.logs import LoggedCall, log_form_of
+from tunewright.logs.columns import failure_in
 from tunewright.logs.openai import NO_ANSWER, completion_call
 from tunewright.logs.values import items, parsed
 from tunewright.tasks import Example
@@ -299,8 +300,8 @@ def _stored(row: dict[str, Any], _columns: Columns, remarks: Remarks) -> _Parts:
         reason = "The stored completion lacks the request's messages; export it with them, as messages or input."
         raise JsonRefusal("shape", reason)
     of_log = CALL if request is not row else ""
-    if is_failed(row) and (fault := completion_call(row).fault):
-        raise JsonRefusal(f"{of_log}{fault[0]}", fault[1])
+    if fault := completion_call(row).fault if is_failed(row) else failure_in(row):
+        raise JsonRefusal(f"{CALL}{fault[0]}", fault[1])
     choices = response.get("choices")
     choices = choices if isinstance(choices, list) else []
     choice = choices[0] if choices else None

@@ -168,11 +168,9 @@ void model_pack(Model *model, int layer, int kind, int at, int outputs, const ui
             for (int o = 0; o < count; o++) memcpy(to + 4 * o, from + (long)o * m->inputs + k, 4);
         done += count;
     }
-    for (int o = 0; o < outputs; o++) {
-        m->scale[at + o] = scale[o];
-        m->zero[at + o] = zero[o];
-        m->bias[at + o] = bias ? bias[o] : 0;
-    }
+    memcpy(m->scale + at, scale, sizeof(float) * outputs); /* in a file they may lie anywhere */
+    if (bias) memcpy(m->bias + at, bias, sizeof(float) * outputs);
+    for (int o = 0; o < outputs; o++) m->zero[at + o] = zero[o];
 }
 
 /* ---- rows times a matrix ---- */
