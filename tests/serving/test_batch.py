@@ -17,6 +17,7 @@ from tests.serving.test_app import CONVERSATION, Echo
 from tunewright.core.call import check_call
 from tunewright.core.errors import UserError
 from tunewright.core.limits import BATCH_LINE_BYTES
+from tunewright.core.workers import Workers
 from tunewright.inference.predictors import Answer
 from tunewright.serving import batch
 from tunewright.serving.batch import Batch, answer_file, answer_lines
@@ -233,7 +234,7 @@ def on_one_worker(engine: Callable[[str], Answer], monkeypatch: pytest.MonkeyPat
     made = Counting()
     made.at_once, made.answer = 2, engine  # type: ignore[method-assign, assignment]
     monkeypatch.setattr(batch, "_engine", lambda *_: made)
-    monkeypatch.setattr(batch, "_streams", lambda _: 2)
+    monkeypatch.setattr(batch, "_workers", lambda _: Workers(1, 2))
 
 
 def test_the_next_chunk_begins_before_the_last_line_of_one_is_answered(

@@ -73,7 +73,7 @@ def test_workers_with_a_core_each_write_the_same_bytes(
     whole: bytes, source: Path, short_run: ShortRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As machines of many cores answer, and all machines with the bundles of other runtimes."""
-    monkeypatch.setattr(batch, "_MOST_STREAMS", 0)
+    monkeypatch.setattr(batch, "_MOST_STREAMS", 1)
     target = tmp_path / "out.jsonl"
     answer_file(short_run.latest("bundle"), source, target, CHUNK)
     assert target.read_bytes() == whole

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from tunewright.core.errors import UserError
@@ -20,8 +21,18 @@ CLUSTER = "RAY_ADDRESS"
 _Result = TypeVar("_Result")
 
 
-def cores_of_one(most: int) -> int:
-    """The cores of a worker that can use several: all of its machine, or one where a machine has more than `most`.
+@dataclass(frozen=True)
+class Workers:
+    """The workers that parts of some work can have, on this machine or on the cluster."""
+
+    count: int
+    cores: int
+    """Of each."""
+
+
+def workers_of(most: int) -> Workers:
+    """As many workers as there are cores for, each with the most cores up to `most` that leave none over. On a cluster
+    the smallest machine decides, because Ray never starts a call that no machine has the cores for.
 
     Raises:
         UserError: RAY_ADDRESS is set, and Ray is not installed.
@@ -30,7 +41,8 @@ def cores_of_one(most: int) -> int:
     if os.environ.get(CLUSTER):
         machines = [int(node["Resources"].get("CPU", 0)) for node in _ray().nodes() if node["Alive"]]
     smallest = min((each for each in machines if each), default=1)
-    return smallest if smallest <= most else 1
+    each = next(size for size in range(min(most, smallest), 0, -1) if smallest % size == 0)
+    return Workers(max(1, sum(count // each for count in machines)), each)
 
 
 def each(
@@ -47,7 +59,8 @@ def each(
 
     Args:
         small: the work takes less time than starting processes, so it runs in this process.
-        cpus, gpus: CPU cores and GPUs that a part needs on a cluster.
+        cpus: CPU cores that a part uses.
+        gpus: GPUs that a part needs on a cluster.
 
     Raises:
         UserError: RAY_ADDRESS is set, and Ray is not installed.
@@ -57,13 +70,13 @@ def each(
     elif small or len(parts) == 1 or cores() == 1:
         yield from (function(*part) for part in parts)
     else:
-        yield from _on_cores(function, parts)
+        yield from _on_cores(function, parts, max(1, cores() // cpus))
 
 
-def _on_cores(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]]) -> Iterator[_Result]:
+def _on_cores(function: Callable[..., _Result], parts: Sequence[tuple[Any, ...]], most: int) -> Iterator[_Result]:
     # Spawned, not forked: the parent may hold threads of numerical libraries.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(cores(), len(parts)), context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(min(most, len(parts)), context, initializer=_begin) as pool:
         futures = [pool.submit(function, *part) for part in parts]
         try:
             for future in futures:

@@ -4,7 +4,7 @@ The input is cut into chunks of lines. A worker answers a chunk and writes it, w
 the output. A chunk that is there is not answered again. When all are there, they become the output in the input's
 order. A chunk's answers depend on its lines and the bundle alone, so every worker would write the same bytes.
 
-A worker is a process with a core of its own, or this process with all cores, where several passes can share a model.
+A worker is a process, or this process if it is the only one. It has a core, or several where passes share a model.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tunewright.core.limits import BATCH_CHUNK_BYTES, BATCH_LINE_BYTES
 from tunewright.core.processes import sole_writer
 from tunewright.core.progress import track
 from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
-from tunewright.core.workers import CLUSTER, cores_of_one, each
+from tunewright.core.workers import CLUSTER, Workers, each, workers_of
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.predictors import Answer
 from tunewright.inference.runtimes.base import is_classifier
@@ -53,14 +53,13 @@ CHUNK = 500
 _SMALL_CHUNK = 100
 """The same where each worker answers one line after the other: at the end all but one wait for the last chunk."""
 _SHARED_FROM = 1 << 30
-"""Bytes of weights above which a machine has one worker, however many cores it has."""
-_CHUNKS_A_CALL = 5
-"""Chunks that a worker of several cores on a cluster gets at a time: its cores wait for the last lines of the last one.
-"""
-_MOST_STREAMS = 8
-"""Cores up to which a language model in OpenVINO or our own kernels has one worker, which starts once and has one copy
-of the weights. Python takes 4 to 8 % of an answer, one at a time in a process, so on more cores processes of their own
-do more."""
+"""Bytes of weights above which a machine has one worker, with all of its cores."""
+_CHUNKS_A_CALL, _CALLS = 5, 4
+"""Chunks that a worker of several cores gets at a time, because its cores wait for the last lines of the last one, and
+the calls that each worker should get."""
+_MOST_STREAMS = 2
+"""Cores of a worker with a language model in OpenVINO or our own kernels. They start once and share the weights, but
+also Python's lock: with short texts each forward pass takes 14 % longer then (bench/batch.py; docs/serving.md)."""
 _JOB = "job.json"
 _MACHINE_ERRORS = (UserError, OSError, MemoryError, ImportError)
 """Errors that no line causes: they end the batch, and the same command resumes it."""
@@ -128,13 +127,11 @@ def _lines_of_a_chunk(bundle: Bundle) -> int:
     return CHUNK if together else _SMALL_CHUNK
 
 
-def _streams(bundle: Bundle) -> int:
-    """The cores of a worker, each with a pass of its own where the runtime can run several."""
-    if _on_gpu(bundle):
-        return 1
-    if bundle.weight_bytes > _SHARED_FROM:
-        return cores_of_one(sys.maxsize)
-    return cores_of_one(_MOST_STREAMS) if _has_streams(bundle) else 1
+def _workers(bundle: Bundle) -> Workers:
+    """The workers for a bundle. Their cores have a pass each where the runtime can run several."""
+    if bundle.weight_bytes > _SHARED_FROM and not _on_gpu(bundle):
+        return workers_of(sys.maxsize)
+    return workers_of(_MOST_STREAMS if _has_streams(bundle) else 1)
 
 
 def _has_streams(bundle: Bundle) -> bool:
@@ -142,14 +139,14 @@ def _has_streams(bundle: Bundle) -> bool:
 
 
 def _answered(loaded: Bundle, bundle: Path, source: Path, parts: Path, left: Sequence[_Chunk]) -> Iterator[int]:
-    """Answer chunks with one worker that has this machine, or with many; yields numbers of lines."""
-    streams = _streams(loaded)
-    if not os.environ.get(CLUSTER) and (streams > 1 or _on_gpu(loaded) or len(left) < 2):
-        yield from _answer_chunks(bundle, source, parts, left, streams)
+    """Answer chunks in this process, or with many workers; yields numbers of lines."""
+    workers = _workers(loaded)
+    if not os.environ.get(CLUSTER) and (workers.count == 1 or _on_gpu(loaded) or len(left) < 2):
+        yield from _answer_chunks(bundle, source, parts, left, workers.cores)
         return
-    size = 1 if streams == 1 else _CHUNKS_A_CALL
-    calls = [(bundle, source, parts, left[at : at + size], streams) for at in range(0, len(left), size)]
-    yield from each(_answer_call, calls, cpus=streams, gpus=int(_on_gpu(loaded)))
+    size = 1 if workers.cores == 1 else max(1, min(_CHUNKS_A_CALL, len(left) // (_CALLS * workers.count)))
+    calls = [(bundle, source, parts, left[at : at + size], workers.cores) for at in range(0, len(left), size)]
+    yield from each(_answer_call, calls, cpus=workers.cores, gpus=int(_on_gpu(loaded)))
 
 
 def _on_gpu(bundle: Bundle) -> bool:
