@@ -251,7 +251,7 @@ def test_gguf_files_go_up_once_they_are_whole_and_of_the_last_export(spec: Spec)
 
 
 @pytest.mark.slow
-def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
+def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     from tunewright.cli.app import app
@@ -283,6 +283,11 @@ def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub) -> None:
         "replaced": [],
     }
     assert plan["files"]["model.safetensors"] == len(WEIGHTS)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    unseen = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert unseen.exit_code == 0
+    assert "was not looked at: Nobody is signed in" in unseen.output
+    assert CliRunner().invoke(app, command, input="y\n").exit_code != 0
     refused = CliRunner().invoke(app, ["export", str(spec.folder), "--quantization", "f16"])
     assert "--to gguf" in str(refused.exception)
 

@@ -62,8 +62,15 @@ def push(
         for line in parcel.lines():
             typer.echo(line, err=json)
         if to.startswith("hub:"):
-            changes = changes_on_hub(parcel, to.removeprefix("hub:"))
-            for line in changes.lines():
+            try:
+                changes = changes_on_hub(parcel, to.removeprefix("hub:"))
+            except UserError as error:
+                if not dry_run:
+                    raise
+                typer.echo(
+                    f"What the repository has was not looked at: {error.what} {error.fix or ''}".rstrip(), err=True
+                )
+            for line in changes.lines() if changes else ():
                 typer.echo(line, err=json)
         typer.echo(f"{parcel.size / 1e6:10.1f} MB  to {to}, {'public' if public else 'private'}", err=json)
     if dry_run and json:
