@@ -235,9 +235,9 @@ def test_a_training_is_not_both_continued_and_begun_anew(project: Path) -> None:
 
 @pytest.mark.parametrize(("option", "key"), [("--promote", "promoted"), ("--rollback", "rolled_back")])
 def test_the_end_of_a_canary_as_json(option: str, key: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "conclude", lambda *_, **__: None)
+    monkeypatch.setattr(api, "conclude", lambda *_, **__: "tickets--v2")
     done = tunewright("deploy", project, "--to", "aca", option, "--json")
-    assert json.loads(done.stdout) == {key: {"project": "tickets", "target": "aca"}}
+    assert json.loads(done.stdout) == {key: {"project": "tickets", "target": "aca", "version": "tickets--v2"}}
     assert tunewright("deploy", project, "--to", "aca", option).stdout == ""
 
 
