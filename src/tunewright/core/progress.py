@@ -36,16 +36,20 @@ class Tracker(Protocol):
 class _Heartbeat:
     def __init__(self, name: str, total: float, unit: str):
         self.name, self.total, self.unit = name, total, unit
-        self.started = self.last = time.monotonic()
+        self.last = time.monotonic()
+        self.first: tuple[float, float] | None = None
+        """The time and the units of the first update. What an earlier run did tells nothing of the time left."""
 
     def update(self, done: float, note: str = "") -> None:
         now = time.monotonic()
+        since, before = self.first = self.first or (now, done)
         if now - self.last < HEARTBEAT_SECONDS:
             return
         self.last = now
-        left = (now - self.started) / max(done, 1e-9) * (self.total - done)
-        share = f"{done:.0f}/{self.total:.0f} {self.unit} ({100 * done / max(self.total, 1e-9):.0f} %)"
-        say(f"  {self.name}: {share}, {left:.0f} s left{', ' + note if note else ''}")
+        parts = [f"{done:.0f}/{self.total:.0f} {self.unit} ({100 * done / max(self.total, 1e-9):.0f} %)"]
+        if done > before:
+            parts.append(f"{(now - since) / (done - before) * (self.total - done):.0f} s left")
+        say(f"  {self.name}: {', '.join([*parts, *([note] if note else [])])}")
 
 
 class _Bar:
@@ -65,8 +69,12 @@ class _Bar:
             transient=True,
         )
         self.task = self.progress.add_task(name, total=total, note="")
+        self.begun = False
 
     def update(self, done: float, note: str = "") -> None:
+        if not self.begun:  # as in `_Heartbeat`
+            self.begun = True
+            self.progress.reset(self.task, completed=int(done))
         self.progress.update(self.task, completed=done, note=note)
 
 
