@@ -212,12 +212,12 @@ class CutReplies:
 
 def cut_short(records: Sequence[Record]) -> dict[str, CutReplies]:
     """The test splits on which fewer than `LEAST_ANSWERED` of a predictor's replies are whole."""
-    cut = {split: sum(record.cut for record in part) for split, part in by_test(records).items()}
-    return {
-        split: CutReplies(cut[split], len(part))
-        for split, part in by_test(records).items()
-        if len(part) - cut[split] < LEAST_ANSWERED * len(part)
-    }
+    short = {}
+    for split, part in by_test(records).items():
+        cut = sum(record.cut for record in part)
+        if len(part) - cut < LEAST_ANSWERED * len(part):
+            short[split] = CutReplies(cut, len(part))
+    return short
 
 
 def by_test(records: Sequence[Record]) -> dict[str, list[Record]]:

@@ -721,6 +721,9 @@ INLINE void attend(const int rows, Network *n, int thread, int layer, int sequen
     if (dim < width) mix_blocks(rows, 2, n, layer, head, block, first, end, shares, dim, scale, to);
 }
 
+#define ATTEND(COUNT)                                                                                                  \
+    case COUNT: attend(COUNT, n, thread, layer, s, h, row); break;
+
 static void attention(Network *n, int thread, int layer) {
     const int group = n->shape.heads / n->shape.key_heads;
     int turn = 0, mine = atomic_fetch_add(&n->next, 1);
@@ -732,12 +735,7 @@ static void attention(Network *n, int thread, int layer) {
                 mine = atomic_fetch_add(&n->next, 1);
                 const int row = (long)rows * p / parts;
                 switch ((int)((long)rows * (p + 1) / parts) - row) {
-                case 1: attend(1, n, thread, layer, s, h, row); break;
-                case 2: attend(2, n, thread, layer, s, h, row); break;
-                case 3: attend(3, n, thread, layer, s, h, row); break;
-                case 4: attend(4, n, thread, layer, s, h, row); break;
-                case 5: attend(5, n, thread, layer, s, h, row); break;
-                case 6: attend(6, n, thread, layer, s, h, row); break;
+                    ATTEND(1) ATTEND(2) ATTEND(3) ATTEND(4) ATTEND(5) ATTEND(6)
                 }
             }
     }
@@ -785,6 +783,9 @@ INLINE const Adapter *adapter_of(const Network *n, int row, int last) {
     return n->pass.adapters[last ? n->pass.wanted_at[row] : row];
 }
 
+#define ADAPT(COUNT)                                                                                                   \
+    case COUNT: adapt_rows(COUNT, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
+
 /* Adds what the rows' adapters make of `x` to the outputs of a matrix, `stride` from row to row. */
 static void adapt(Network *n, int thread, int layer, int last, int which, const Rows *x, float *out, int outputs,
                   long stride, int from, int to) {
@@ -803,16 +804,7 @@ static void adapt(Network *n, int thread, int layer, int last, int which, const 
                 _mm512_storeu_ps(lines + (long)r * inputs + k, _mm512_mul_ps(_mm512_cvtepi32_ps(whole), scale));
             }
         float *to_row = out + row * stride;
-        switch (rows) {
-        case 1: adapt_rows(1, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 2: adapt_rows(2, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 3: adapt_rows(3, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 4: adapt_rows(4, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 5: adapt_rows(5, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 6: adapt_rows(6, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 7: adapt_rows(7, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        case 8: adapt_rows(8, thin, adapter->rank, lines, inputs, outputs, to_row, stride); break;
-        }
+        switch (rows) { ADAPT(1) ADAPT(2) ADAPT(3) ADAPT(4) ADAPT(5) ADAPT(6) ADAPT(7) ADAPT(8) }
     }
 }
 
