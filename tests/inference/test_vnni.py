@@ -195,6 +195,26 @@ def test_adapters_say_the_same_whoever_else_asks(weights: Callable[..., Path]) -
     assert not np.array_equal(ours(asked[0][0], adapters[1]), ours(asked[0][0], adapters[2]))
 
 
+@pytest.mark.parametrize("by_kernels", [True, False])
+def test_some_logits_are_those_among_all(
+    weights: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, by_kernels: bool
+) -> None:
+    """Alone and beside requests that need others, or all."""
+    if not by_kernels:
+        monkeypatch.setattr(PackedWeights, "load", lambda _: None)
+    ours = model(weights("llama") / "int8", by_kernels=by_kernels, threads=2)
+    rng = np.random.default_rng(0)
+    last = len(ours([1, 2])) - 1
+    queries = [([1, 2, *range(n)], [last, *rng.integers(0, last, 1 + n % 5).tolist(), 0]) for n in range(20)]
+    wanted = [ours(ids)[tokens] for ids, tokens in queries]
+    assert_same(wanted, [ours.of_tokens([query])[0] for query in queries])
+    assert_same(wanted, ours.of_tokens(queries))
+    with ThreadPoolExecutor(16) as clients:
+        every = clients.map(ours, [ids for ids, _ in queries])
+        assert_same(wanted, list(clients.map(lambda query: ours.of_tokens([query])[0], queries)))
+        assert_same(wanted, [row[tokens] for row, (_, tokens) in zip(every, queries, strict=True)])
+
+
 @pytest.mark.parametrize("family", ["biases", "heads of 128 numbers, three layers"])
 def test_an_adapter_of_another_model_is_refused(weights: Callable[..., Path], family: str) -> None:
     """The kernels would read and write memory that is not theirs."""
@@ -213,6 +233,9 @@ def test_a_pass_outside_of_the_vocabulary_is_refused(weights: Callable[..., Path
         with pytest.raises(ValueError, match="a pass of"):
             ours.forward([SequencePart(tokens, 0, [0, 1, 2, 3, 4], None, needs_logits=True)])
     assert ours.forward([SequencePart([1, 2], 0, [0], None, needs_logits=False)]).shape == (0, packed.vocabulary)
+    for choices in ([5, packed.vocabulary], [-1, 5]):
+        with pytest.raises(ValueError, match="logits of the tokens"):
+            ours.forward([SequencePart([1, 2], 0, [0], None, needs_logits=True, choices=choices)])
     spent = ours.spent()
     assert min(spent["matrices"], spent["attention"], spent["between"]) > 0
 

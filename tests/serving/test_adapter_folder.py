@@ -62,8 +62,8 @@ class Indifferent:
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:  # noqa: ARG002 (the protocol)
         return np.zeros(self._size, np.float32)
 
-    def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        return list(map(self, sequences))
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[npt.NDArray[np.float32]]:
+        return [self(ids)[tokens] for ids, tokens in queries]
 
     def with_adapter(self, adapter: object) -> Indifferent:  # noqa: ARG002 (the runtime's)
         return self

@@ -28,8 +28,8 @@ class Model:
     def __call__(self, ids: Any) -> Any:
         return ids
 
-    def many(self, sequences: Any) -> Any:
-        return sequences
+    def of_tokens(self, queries: Any) -> Any:
+        return queries
 
 
 @pytest.fixture

@@ -128,9 +128,9 @@ class BatchTable(TableModel):
         super().__init__()
         self.rounds = 0
 
-    def many(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[np.ndarray]:
         self.rounds += 1
-        return [self(ids) for ids in sequences]
+        return [self(ids)[tokens] for ids, tokens in queries]
 
 
 @pytest.mark.parametrize("temperature", [None, 0.7, 1.5])

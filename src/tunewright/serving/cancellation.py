@@ -56,9 +56,9 @@ class _Cancellable:
         check_call()
         return self._model(ids)
 
-    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
         check_call()
-        return self._model.many(sequences)
+        return self._model.of_tokens(queries)
 
     def begin(self, prompt: Sequence[int]) -> NextLogits:
         inner = next_logits(self._model, prompt)

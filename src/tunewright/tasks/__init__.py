@@ -5,7 +5,6 @@ from tunewright.tasks.base import Task
 from tunewright.tasks.classify import ClassifyTask
 from tunewright.tasks.example import Example, Message, Meta
 from tunewright.tasks.label_trie import (
-    BatchModel,
     Branch,
     BranchModel,
     LabelSearch,
@@ -17,7 +16,6 @@ from tunewright.tasks.multi_label import MultiLabelTask
 from tunewright.tasks.registry import task_of
 
 __all__ = [
-    "BatchModel",
     "Branch",
     "BranchModel",
     "ClassifyTask",

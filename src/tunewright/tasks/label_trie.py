@@ -9,8 +9,8 @@ next-token distribution is restricted to the children and renormalised:
 The probabilities of all labels sum to one exactly. Branches with a negligible probability are skipped: a confident
 answer needs one or two nodes, however many labels there are. The other branches run together, so that a runtime with
 many sequences a pass needs no more passes than a label has decisions. The same search serves all runtimes, and torch
-with one prompt or many. A model is only a callable from token ids to the logits of the next token, or slightly more
-(`BatchModel`, `BranchModel`).
+with one prompt or many. A model is only a callable from token ids to the logits of the next token, or one that gives
+those of some tokens after many sequences at once (`BranchModel`).
 """
 
 from __future__ import annotations
@@ -31,17 +31,8 @@ NextTokenModel = Callable[[Sequence[int]], npt.NDArray[np.float32]]
 
 
 @runtime_checkable
-class BatchModel(Protocol):
-    """A `NextTokenModel` that is faster with several sequences at once."""
-
-    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]:
-        """The logits after each sequence."""
-        ...
-
-
-@runtime_checkable
 class BranchModel(Protocol):
-    """A model that returns the logits of chosen tokens only."""
+    """A model that returns the logits of chosen tokens only, after several sequences at once."""
 
     def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Sequence[npt.NDArray[np.float32]]:
         """For each (sequence, tokens), the logits of the tokens after the sequence, up to a constant; shape
@@ -193,7 +184,7 @@ class LabelSearch:
 
 def score_labels(
     trie: LabelTrie,
-    model: NextTokenModel | BatchModel | BranchModel,
+    model: NextTokenModel | BranchModel,
     prompt: Sequence[int],
     temperature: float | None = None,
 ) -> Floats:
@@ -211,14 +202,13 @@ def score_labels(
 
 
 def _logits(
-    model: NextTokenModel | BatchModel | BranchModel, prompt: Sequence[int], branches: Sequence[Branch]
+    model: NextTokenModel | BranchModel, prompt: Sequence[int], branches: Sequence[Branch]
 ) -> Sequence[npt.NDArray[np.float32]]:
     """The logits of each branch's tokens."""
-    sequences = [[*prompt, *branch.path] for branch in branches]
+    queries = [([*prompt, *branch.path], branch.tokens) for branch in branches]
     if isinstance(model, BranchModel):
-        return model.of_tokens([(ids, branch.tokens) for ids, branch in zip(sequences, branches, strict=True)])
-    rows = model.many(sequences) if isinstance(model, BatchModel) else [model(ids) for ids in sequences]
-    return [logits[branch.tokens] for logits, branch in zip(rows, branches, strict=True)]
+        return model.of_tokens(queries)
+    return [model(ids)[tokens] for ids, tokens in queries]
 
 
 def _max_weight(branch: Branch, temperature: float) -> float:

@@ -21,6 +21,7 @@ from tunewright.models.architectures import VLLM_ONLY, unsupported
 from tunewright.models.files import loading, read_object
 from tunewright.models.linear_model import LINEAR
 from tunewright.models.tokenizer import TextTokenizer
+from tunewright.tasks.label_trie import BranchModel
 
 RuntimeName = Literal[
     "onnxruntime", "openvino", "openvino-lora", "vllm", "vllm-lora", "openvino-encoder", "onnxruntime-encoder", "linear"
@@ -127,12 +128,10 @@ class Loaded(Protocol):
         ...
 
 
-class NextTokenRuntime(Loaded, Protocol):
+class NextTokenRuntime(Loaded, BranchModel, Protocol):
     """A loaded `tunewright.tasks.NextTokenModel`."""
 
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]: ...
-
-    def many(self, sequences: Sequence[Sequence[int]]) -> Sequence[npt.NDArray[np.float32]]: ...
 
 
 class WritingRuntime(Loaded, WritingModel, Protocol):

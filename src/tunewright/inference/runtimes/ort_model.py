@@ -50,6 +50,6 @@ class OrtNextToken:
         self._ids = list(ids)
         return np.array(self._generator.get_logits()).reshape(-1)
 
-    def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        """The logits after each sequence, one after the other."""
-        return [self(ids) for ids in sequences]
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[npt.NDArray[np.float32]]:
+        """As in `tunewright.tasks.BranchModel`, one after the other."""
+        return [self(ids)[tokens] for ids, tokens in queries]

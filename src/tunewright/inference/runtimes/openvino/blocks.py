@@ -94,9 +94,12 @@ class BlockPool:
 
     def _find_part(self, chain: BlockChain, content: int, ids: Sequence[int]) -> None:
         """Use a part of the block that shares the most of the next tokens. The last of `ids` is left to run."""
-        alike = [(common_prefix(block.tokens, ids), block) for block in self._following.get(content, ())]
-        shared, block = max(alike, key=lambda pair: pair[0], default=(0, None))
-        if block is None or shared == 0:
+        wanted, shared, block = tuple(ids[:-1]), 0, None
+        for other in self._following.get(content, ()):
+            # Comparing tuples is fast, and nearly all of the many blocks share no more than the first ones.
+            if shared < len(wanted) and other.tokens[: shared + 1] == wanted[: shared + 1]:
+                shared, block = common_prefix(other.tokens, ids), other
+        if block is None:
             return
         if block.users == 0 and len(block.tokens) == shared < self.size:
             # Its tokens are the beginning of ours, and it has space: we append to it.

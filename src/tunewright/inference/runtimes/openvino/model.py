@@ -97,16 +97,18 @@ class PagedNextToken:
             ValueError: the sequence is longer than the context.
             RuntimeError: the model failed, or was closed.
         """
-        (logits,) = self.many([ids], adapter)
+        (logits,) = self.logits_of([SequenceRequest(list(ids), adapter)])
         return logits
 
     def begin(self, prompt: Sequence[int], adapter: Adapter | None = None) -> PagedDecoding:
         """Decode an answer after a prompt."""
         return PagedDecoding(self, prompt, adapter)
 
-    def many(self, sequences: Sequence[Sequence[int]], adapter: Adapter | None = None) -> list[npt.NDArray[np.float32]]:
-        """The logits after each sequence, from common passes. Raises what a call raises."""
-        return self.logits_of([SequenceRequest(list(ids), adapter) for ids in sequences])
+    def of_tokens(
+        self, queries: Sequence[tuple[Sequence[int], Sequence[int]]], adapter: Adapter | None = None
+    ) -> list[npt.NDArray[np.float32]]:
+        """As in `tunewright.tasks.BranchModel`, from common passes. Raises what a call raises."""
+        return self.logits_of([SequenceRequest(list(ids), adapter, choices) for ids, choices in queries])
 
     def logits_of(self, requests: Sequence[SequenceRequest]) -> list[npt.NDArray[np.float32]]:
         """The logits of some requests; for `PagedDecoding` and the methods above."""
@@ -159,8 +161,8 @@ class Adapted:
     def __call__(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
         return self._model(ids, self._adapter)
 
-    def many(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        return self._model.many(sequences, self._adapter)
+    def of_tokens(self, queries: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[npt.NDArray[np.float32]]:
+        return self._model.of_tokens(queries, self._adapter)
 
     def begin(self, prompt: Sequence[int]) -> PagedDecoding:
         return self._model.begin(prompt, self._adapter)

@@ -34,6 +34,8 @@ class SequencePart:
     adapter: Adapter | None
     needs_logits: bool
     """Whether somebody needs the logits after the last token."""
+    choices: Sequence[int] | None = None
+    """The tokens whose logits are needed, at least one; None: all."""
 
 
 class PassNetwork(Protocol):
@@ -58,7 +60,7 @@ class PassNetwork(Protocol):
         """Run a forward pass with at most `slots` adapters.
 
         Returns: the logits of the parts that need them, in order, [at least as many, vocabulary]. They are valid until
-        the next pass.
+        the next pass, and those that no part needs may be anything.
         """
 
 

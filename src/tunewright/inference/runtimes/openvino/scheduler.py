@@ -27,12 +27,15 @@ class SequenceRequest:
     ids: list[int]
     """Its tokens; ~token for one that runs alone in its pass."""
     adapter: Adapter | None
+    choices: Sequence[int] | None = None
+    """The tokens whose logits the client needs; None: all."""
     decoding: bool = False
     """Whether the client is likely to send the next token soon."""
     chain: BlockChain = field(default_factory=BlockChain)
     started: bool = False
     answered: Event = field(default_factory=Event)
     logits: npt.NDArray[np.float32] | None = None
+    """Of the choices, in their order, or of the vocabulary."""
     error: Exception | None = None
 
     @property
@@ -212,7 +215,8 @@ class PassScheduler:
             finished = count == request.left
             self._pool.record(request.chain, request.ids, request.chain.known + count)
             if finished:
-                request.logits = np.array(next(logits))
+                row = next(logits)
+                request.logits = np.array(row if request.choices is None else row[request.choices])
                 done.append(request)
         self._end(done)
 
@@ -222,4 +226,4 @@ def _part(request: SequenceRequest, count: int) -> SequencePart:
     known = request.chain.known
     tokens = [token if token >= 0 else ~token for token in request.ids[known : known + count]]
     blocks = [block.index for block in request.chain.blocks]
-    return SequencePart(tokens, known, blocks, request.adapter, needs_logits=count == request.left)
+    return SequencePart(tokens, known, blocks, request.adapter, count == request.left, request.choices)

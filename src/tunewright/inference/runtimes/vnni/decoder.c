@@ -398,7 +398,7 @@ INLINE void adapt_rows(const int rows, const Thin *thin, int rank, const float *
 enum { MATRICES, ATTENTION, BETWEEN, WAITING, KINDS };
 
 typedef struct {
-    int tokens, sequences, wanted;
+    int tokens, sequences, wanted, panel_count;
     const int64_t *ids, *positions; /* [tokens] */
     const int32_t *past;            /* [sequences]: tokens in memory */
     const int32_t *begins;          /* [sequences + 1]: first token of each sequence */
@@ -406,6 +406,7 @@ typedef struct {
     const int32_t *block_begins;    /* [sequences + 1] */
     const int64_t *wanted_at;       /* [wanted]: tokens whose logits are wanted */
     const Adapter *const *adapters; /* [tokens], NULL where there is none; or NULL */
+    const int32_t *panels;          /* [panel_count]: of the head, with the logits that are wanted; NULL: all */
     float *logits;                  /* [wanted, vocabulary rounded up to whole registers] */
 } Pass;
 
@@ -488,6 +489,16 @@ static int share_from(const Network *n, int thread, int count) { return (long)co
 static void product(Network *n, const Matrix *m, const Rows *x, int rows, float *out, int add) {
     const int panels = rows ? (m->outputs + PANEL - 1) / PANEL : 0;
     for (int p; (p = atomic_fetch_add(&n->next, 1)) < panels;) panel(m, p, n->threads, x, rows, out, add);
+}
+
+/* The same for some of the panels. */
+static void product_of(Network *n, const Matrix *m, const int32_t *panels, int count, const Rows *x, int rows,
+                       float *out) {
+    const int end = rows ? count : 0;
+    for (int p; (p = atomic_fetch_add(&n->next, 1)) < end;) {
+        const int later = p + n->threads < end ? p + n->threads : p;
+        panel(m, panels[p], panels[later] - panels[p], x, rows, out, 0);
+    }
 }
 
 /* ---- attention ---- */
@@ -867,7 +878,8 @@ static void run(Network *n, int thread) {
     }
     read_stream(n, thread, stream, m->norm, from, to);
     meet(n, thread, BETWEEN);
-    product(n, &m->head, &n->narrow, rows, pass->logits, 0);
+    if (pass->panels) product_of(n, &m->head, pass->panels, pass->panel_count, &n->narrow, rows, pass->logits);
+    else product(n, &m->head, &n->narrow, rows, pass->logits, 0);
     meet(n, thread, MATRICES);
 }
 

@@ -18,9 +18,9 @@ _NEEDED = frozenset(name.replace("avx512vnni", "avx512_vnni") for name in FEATUR
 """As Linux names them."""
 _FASTER = "amx_int8"
 """With these instructions OpenVINO is the faster one."""
-TOKENS, MOST_WIDTH, LANES = 64, 128, 16
-"""Tokens of a block of memory; the widest head; what the sides of matrices must be multiples of. `decoder.c` has them
-too."""
+TOKENS, MOST_WIDTH, LANES, PANEL = 64, 128, 16, 48
+"""Tokens of a block of memory; the widest head; what the sides of matrices must be multiples of; outputs of a matrix
+that are computed together. `decoder.c` has them too."""
 KINDS = ("matrices", "attention", "between", "waiting")
 """What `network_spent` counts."""
 
@@ -41,7 +41,7 @@ class Pass(ctypes.Structure):
     """`Pass` in `decoder.c`."""
 
     _fields_ = (
-        *((name, c_int) for name in ("tokens", "sequences", "wanted")),
+        *((name, c_int) for name in ("tokens", "sequences", "wanted", "panel_count")),
         *(
             (name, c_void_p)
             for name in (
@@ -53,6 +53,7 @@ class Pass(ctypes.Structure):
                 "block_begins",
                 "wanted_at",
                 "adapters",
+                "panels",
                 "logits",
             )
         ),

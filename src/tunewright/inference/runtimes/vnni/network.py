@@ -24,6 +24,7 @@ from tunewright.inference.runtimes.vnni.library import (
     KINDS,
     LANES,
     MOST_WIDTH,
+    PANEL,
     TOKENS,
     KernelAdapter,
     KernelShape,
@@ -283,10 +284,19 @@ class VnniNetwork:
         if any(part.adapter for part in parts):
             each = [self._adapter(part.adapter) if part.adapter else 0 for part in parts]
             arrays["adapters"] = np.repeat(np.array(each, np.uint64), counts)
+        if all(part.choices is not None for part in parts if part.needs_logits):
+            arrays["panels"] = self._panels([token for part in parts for token in part.choices or ()])
         addresses = {name: _address(array) for name, array in arrays.items()}
-        this_pass = Pass(tokens=len(ids), sequences=len(parts), wanted=len(wanted), **addresses)
+        counted = {"tokens": len(ids), "sequences": len(parts), "wanted": len(wanted)}
+        this_pass = Pass(**counted, panel_count=len(arrays.get("panels", ())), **addresses)
         library().network_forward(self._network, ctypes.byref(this_pass))
         return logits[:, : self._vocabulary]
+
+    def _panels(self, tokens: Sequence[int]) -> npt.NDArray[np.int32]:
+        """The panels of the head that some tokens are in."""
+        if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocabulary:
+            raise ValueError(f"logits of the tokens from {min(tokens)} to {max(tokens)}, of {self._vocabulary}")
+        return np.array(sorted({token // PANEL for token in tokens}), np.int32)
 
     def spent(self) -> dict[str, float]:
         """The cycles of the first thread so far, by what it did; see `library.KINDS`."""
