@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,90 @@ def test_a_broken_file_leaves_the_keys_and_a_deleted_one_removes_them(file: Path
     assert ring.find(token)
     file.unlink()
     assert ring.find(token) is None
+
+
+def test_a_file_that_cant_be_read_leaves_the_keys_and_the_log_says_so_once(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = add_key(file, "shop")
+    ring = KeyRing(file)
+    file.unlink()
+    file.mkdir()  # nobody can read a folder as a file, not even an administrator
+    assert ring.find(token)
+    assert ring.find(token)
+    said = capsys.readouterr().err
+    assert said.count("The key file can't be read.") == said.count("The keys that were read before stay valid") == 1
+    with pytest.raises(UserError, match=r"The key file can't be read\. Is a directory\. Give it to the user"):
+        read_keys(file)
+    file.rmdir()
+    file.write_text('{"keys": []}')
+    assert ring.find(token) is None
+
+
+def test_a_file_that_becomes_readable_again_counts_though_it_looks_the_same(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = add_key(file, "first")
+    ring = KeyRing(file)
+    remove_key(file, "first")
+
+    def denied(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_text", denied)
+        assert ring.find(token)
+    assert ring.find(token) is None
+
+
+@pytest.mark.may_skip
+@pytest.mark.skipif(os.geteuid() != 0, reason="only an administrator can give files away")
+def test_a_change_by_an_administrator_leaves_the_file_to_its_owner(file: Path) -> None:
+    add_key(file, "shop")
+    os.chown(file, 54321, 54322)
+    remove_key(file, "shop")
+    assert (file.stat().st_uid, file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (54321, 54322, 0o600)
+
+
+_ADD_TWENTY = """
+import sys
+from pathlib import Path
+from tunewright.auth.keys import add_key
+
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    add_key(Path(sys.argv[1]), f"{sys.argv[2]}-{number}")
+"""
+
+
+def test_two_who_add_keys_at_once_lose_none(file: Path) -> None:
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", _ADD_TWENTY, str(file), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("one", "other")
+    ]
+    for each in both:
+        assert each.stdout
+        assert each.stdout.readline() == "ready\n"
+    for each in both:
+        assert each.stdin
+        each.stdin.write("\n")
+        each.stdin.flush()
+    for each in both:
+        each.communicate(timeout=60)
+    assert [each.returncode for each in both] == [0, 0]
+    assert len(read_keys(file)) == 40
+
+
+def test_to_remove_a_key_makes_no_folder(file: Path) -> None:
+    with pytest.raises(UserError, match="no such key file"):
+        remove_key(file, "shop")
+    assert not file.parent.exists()
 
 
 def test_a_name_is_unique_and_well_formed(file: Path) -> None:

@@ -173,3 +173,27 @@ COUNTED = {"usage": {"prompt_tokens": 3, "completion_tokens": 1}}
 )
 def test_an_answer_names_the_tier_that_is_billed(kind: Kind, body: bytes, tier: str | None) -> None:
     assert read(kind, body, largest=64).service_tier == tier
+
+
+CHOICES = [{"choices": [{"index": index, "delta": {"content": "", "tool_calls": []}}]} for index in range(5000)]
+CALLS = [piece(None, tool_calls=[{"index": index, "function": {"name": ""}}]) for index in range(5000)]
+ITEMS: list[dict[str, Any]] = [{**ADDED, "output_index": index} for index in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "came", "letters"), [("chat", CHOICES, 3), ("chat", CALLS, 3), ("responses", ITEMS, 5000 * len("route"))]
+)
+def test_a_stream_of_many_parts_is_counted_and_not_kept(kind: Kind, came: list[dict[str, Any]], letters: int) -> None:
+    end: list[dict[str, Any]] = [last("completed") | {"response": response("completed") | COUNTED}]
+    ends = end if kind == "responses" else [piece("yes", "stop") | COUNTED]
+    answer = read(kind, events(*came, *ends, "[DONE]"))
+    assert (answer.choices, answer.is_whole, answer.finished, answer.letters) == ([], False, None, letters)
+    assert answer.usage and answer.usage.answer_tokens == 1
+
+
+def test_what_a_stream_keeps_is_bounded_also_where_it_says_nothing() -> None:
+    reader = AnswerReader("chat", "text/event-stream", "", 1 << 16)
+    reader.feed(events(*[piece("")] * 5000, piece("yes", "x" * 100_000)))
+    (parts,) = reader._body._choices.values()  # type: ignore[union-attr]
+    assert parts.texts == ["yes"]
+    assert parts.finish_reason == "x" * 100

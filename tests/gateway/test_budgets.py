@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import time_machine
+from aiohttp import web
 from openai import OpenAI, RateLimitError
 from pydantic import ValidationError
 
 from tests.gateway.conftest import Running, Start
-from tests.gateway.test_faults import until
+from tests.gateway.test_faults import opened, until
+from tests.gateway.test_pass_through import raw
 from tests.gateway.test_takeover import ask
 from tests.gateway.tickets import Messages, request
 from tests.gateway.upstream import Upstream
@@ -59,6 +61,32 @@ def test_a_key_that_has_spent_its_budget_is_refused_and_no_other(
     assert asked(second).choices
     assert len(team_api.asked) == 2
     assert "of the budget of key first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1//chat/completions", "//v1/chat/completions", "/v1/chat;a=b/completions", "/V1/Chat/Completions"]
+)
+def test_no_spelling_of_a_path_hides_a_request_from_captures_and_budgets(
+    start: Start, paid: Upstream, path: str
+) -> None:
+    async def lenient(_request: web.Request) -> web.Response:
+        usage = {"prompt_tokens": 9, "completion_tokens": 9}
+        return web.json_response({"model": "gpt-6-luna", "choices": [], "usage": usage})
+
+    running = start({"openai": paid.url}, budgets=[BudgetSpec(usd_per_month=LITTLE)])
+    paid.faults = [lenient, lenient]
+    asked = [raw(running.url, path, json.dumps(request("hello")).encode()).status_code for _ in range(2)]
+    assert asked == [200, 429]
+    assert [each.kind for each in running.exchanges()] == ["chat", "chat"]
+
+
+@pytest.mark.parametrize("target", ["/v1/chat/completions#", "/v1/chat/completions?a=b#c"])
+def test_a_path_that_would_be_cut_is_refused(start: Start, paid: Upstream, target: str) -> None:
+    connection = opened(start({"openai": paid.url}))  # httpx itself cuts it
+    connection.request("POST", target, json.dumps(request("hello")))
+    assert connection.getresponse().status == 400
+    connection.close()
+    assert paid.asked == []
 
 
 def test_a_job_without_budget_is_answered_by_its_own_model_alone(

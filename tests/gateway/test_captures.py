@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import signal
@@ -24,7 +25,7 @@ from tunewright.economics.prices import price_book
 from tunewright.economics.usage import TokenUsage
 from tunewright.gateway.answers import AnswerReader, ReadAnswer
 from tunewright.gateway.config import CaptureSpec
-from tunewright.gateway.exchanges import Exchange, read_exchanges
+from tunewright.gateway.exchanges import Exchange, read_exchanges, without_files
 from tunewright.gateway.redaction import redact
 from tunewright.serving import line_log
 
@@ -165,6 +166,78 @@ def test_no_key_that_an_application_chooses_hides_personal_data() -> None:
     assert ada not in json.dumps(found)
     assert "DE89" not in json.dumps(found)
     assert (found["model"], found["prompt"]["id"]) == ("m", "pmpt_1")
+
+
+def test_a_persons_name_in_a_message_is_left_out_and_a_tools_stays() -> None:
+    ada = "ada@example.org"
+    call = {"type": "function_call", "call_id": "c", "name": "Ada Lovelace", "arguments": "{}"}
+    tool = {"type": "function", "function": {"name": "Ada Lovelace", "parameters": {}}}
+    called = {"role": "assistant", "tool_calls": [tool]}
+    given = {
+        "messages": [
+            {"role": "user", "name": ada, "content": "hello"},
+            called,
+            {"role": "tool", "name": "Ada Lovelace"},
+        ],
+        "input": [call],
+        "tools": [tool],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "Ada Lovelace"}},
+        "text": {"format": {"type": "json_schema", "name": "Ada Lovelace"}},
+    }
+    found = redact({"choices": [], "request": given})["request"]
+    assert found == {**given, "messages": [{**given["messages"][0], "name": "[EMAIL]"}, *given["messages"][1:]]}
+
+
+SOUND = base64.b64encode(b"the voice of Ada").decode()
+LINES = base64.encodebytes(b"ada@example.org " * 20).decode()
+
+
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        ({"type": "input_audio", "input_audio": {"data": SOUND, "format": "wav"}}, "16 bytes, sha256 "),
+        ({"type": "file", "file": {"file_data": SOUND, "filename": "a.wav"}}, "16 bytes, sha256 "),
+        ({"type": "file", "file": {"file_data": f"data:audio/wav;base64,{SOUND}"}}, "data:audio/wav;16 bytes, sha256 "),
+        ({"type": "image_generation_call", "result": SOUND}, "16 bytes, sha256 "),
+        (
+            {"text": f"data:text/plain;charset=utf-8;base64,{SOUND} it is"},
+            "data:text/plain;charset=utf-8;16 bytes, sha256 ",
+        ),
+        ({"text": f"data:;base64,{SOUND}"}, "data:;16 bytes, sha256 "),
+        ({"text": f"DATA:text/plain;BASE64,{SOUND}"}, "data:text/plain;16 bytes, sha256 "),
+        ({"text": f"data:text/plain;base64,{LINES}"}, "data:text/plain;320 bytes, sha256 "),
+        ({"text": "data:text/plain;base64," + LINES.replace("\n", "\r\n")}, "data:text/plain;320 bytes, sha256 "),
+    ],
+)
+def test_no_form_of_a_file_is_captured(part: dict[str, Any], left: str) -> None:
+    kept = json.dumps(without_files(part))
+    assert left in kept
+    assert not [line for line in (SOUND, *LINES.splitlines()) if line in kept]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "answer with data:image/png;base64,{picture}",
+        {"data": "ada", "name": "x"},
+        {"result": "yes"},
+        {"data": {"a": "b"}},
+    ],
+)
+def test_what_is_no_file_is_captured_as_it_is(value: Any) -> None:
+    assert without_files(value) == value
+
+
+@pytest.mark.parametrize("depth", [90, 600])
+def test_a_deep_request_passes_and_all_captures_can_be_read(gateway: Running, depth: int) -> None:
+    deep: Any = "deep"
+    for _ in range(depth):
+        deep = [deep]
+    for more in ({"metadata": deep}, {}):
+        answer = httpx.post(f"{gateway.url}/v1/chat/completions", json={**CHAT, **more})
+        assert (answer.status_code, answer.json()["choices"][0]["message"]["content"]) == (200, "MY CARD IS LOST")
+    requests = [each.request for each in gateway.exchanges()]
+    assert requests == [{**CHAT, "metadata": deep} if depth < 100 else None, CHAT]
 
 
 def test_files_are_captured_by_size_and_hash(gateway: Running) -> None:

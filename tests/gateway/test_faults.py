@@ -25,8 +25,9 @@ from tests.gateway.conftest import Running, Start
 from tests.gateway.test_pass_through import CHAT, KEY, client_of
 from tests.gateway.upstream import Handler, Upstream, half_an_event, hang_up, refused, upstream
 from tunewright.auth.keys import add_key
+from tunewright.core.limits import READERS_PER_PLACE
 from tunewright.gateway import body
-from tunewright.gateway.body import BodyMemory
+from tunewright.gateway.body import Body, BodyMemory
 from tunewright.gateway.config import UpstreamSpec
 from tunewright.gateway.own_responses import own_response
 
@@ -190,6 +191,8 @@ def test_a_client_that_leaves_before_the_answer_ends_it_too(gateway: Running, pa
     until(gateway.exchanges)
     (exchange,) = gateway.exchanges()
     assert (exchange.status, exchange.ending) == (499, "left")
+    unpriced = 'tunewright_gateway_unpriced_total{kind="chat",upstream="openai"} 1.0'
+    assert unpriced in httpx.get(f"{gateway.url}/metrics").text, "the API may bill it"
 
 
 @pytest.mark.slow
@@ -312,6 +315,54 @@ def test_a_slow_body_is_ended(gateway: Running, paid: Upstream, monkeypatch: pyt
         assert connection.getresponse().status == 408
         connection.close()
     assert paid.asked == []
+
+
+def silent(gateway: Running) -> http.client.HTTPConnection:
+    """A connection with a request whose body does not come."""
+    connection = opened(gateway)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Content-Length", "1000")
+    connection.endheaders()
+    return connection
+
+
+def test_bodies_that_do_not_come_take_no_places(start: Start, paid: Upstream) -> None:
+    gateway = start({"openai": paid.url}, limit_concurrency=2)
+    waiting = [silent(gateway) for _ in range(2)]
+    until(lambda: gateway.gateway._now._under_way == 2)
+    assert chat(gateway).status_code == 200
+    for each in waiting:
+        each.close()
+    until(lambda: gateway.gateway._now._under_way == 0)
+
+
+def test_of_too_many_bodies_that_arrive_the_oldest_is_given_up(start: Start) -> None:
+    gateway = start({"openai": "http://127.0.0.1:9/v1"}, limit_concurrency=1)
+    first = silent(gateway)
+    until(lambda: gateway.gateway._now._under_way == 1)
+    others = [silent(gateway) for _ in range(READERS_PER_PLACE)]
+    assert first.getresponse().status == 408
+    until(lambda: gateway.gateway._now._under_way == READERS_PER_PLACE)
+    for each in (first, *others):
+        each.close()
+
+
+def test_the_time_in_which_the_upstream_takes_nothing_is_not_the_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.2)
+    pieces = [b"a", b"b", b"c"]
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    async def passed_on() -> bytes:
+        taken = b""
+        async for piece in Body(receive, BodyMemory()).pieces():
+            taken += piece
+            await asyncio.sleep(0.3)  # the upstream's connection is full
+        return taken
+
+    assert asyncio.run(passed_on()) == b"abc"
 
 
 @pytest.mark.slow

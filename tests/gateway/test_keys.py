@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
+import azure.identity
 import httpx
 import pytest
+from azure.core.exceptions import ServiceRequestError
 from openai import AuthenticationError, AzureOpenAI, OpenAI, PermissionDeniedError, RateLimitError
 
 from tests.gateway.conftest import Running, Start
@@ -100,7 +105,7 @@ def test_a_key_with_models_may_use_no_deployment_of_another_name(
     assert asked("gpt-6-luna", model="gpt-6-luna") == 200
 
 
-@pytest.mark.parametrize("step", ["..", "%2e%2e", "."])
+@pytest.mark.parametrize("step", ["..", "%2e%2e", ".", "..%5c", "a%5c..%5c..", "..;a=b", ".%3b"])
 def test_no_path_leads_around_a_keys_deployment(
     start: Start, paid: Upstream, keys: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -114,6 +119,27 @@ def test_no_path_leads_around_a_keys_deployment(
     assert connection.getresponse().status == 400
     connection.close()
     assert paid.asked == []
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        '"model": "gpt-6-sol", "model": "gpt-6-luna"',
+        '"model": "gpt-6-luna", "Model": "gpt-6-sol"',
+        '"model": "gpt-6-luna", "mod\\u0065l": "gpt-6-luna"',
+    ],
+)
+def test_a_key_with_models_names_one(guarded: Running, paid: Upstream, keys: Path, models: str) -> None:
+    def asked(key: str, models: str) -> int:
+        body = f'{{{models}, "messages": [{{"role": "user", "content": "hello"}}]}}'
+        headers = {"api-key": key}
+        return httpx.post(f"{guarded.url}/v1/chat/completions", content=body, headers=headers).status_code
+
+    few = add_key(keys, "few", models=["gpt-6-luna"])
+    assert asked(few, models) == 400
+    assert paid.asked == []
+    assert asked(few, '"model": "gpt-6-luna", "metadata": {"model": "a"}') == 200
+    assert asked(add_key(keys, "all"), models) == 200
 
 
 def test_keys_need_upstreams_with_a_key(tmp_path: Path) -> None:
@@ -153,3 +179,47 @@ def test_entra_signs_in_with_the_real_credential_chain(
     refused = httpx.post(f"{start({'azure': azure}).url}/v1/chat/completions", json=CHAT)
     assert (refused.status_code, refused.json()["error"]["code"]) == (502, "no_token")
     assert len(paid.asked) == 3
+
+
+class Credential:
+    """A credential whose sign-in fails after the first time, because Entra ID can't be reached.
+
+    Args:
+        lasts: seconds for which its token holds.
+    """
+
+    def __init__(self, lasts: float):
+        self._lasts, self.asked = lasts, 0
+
+    def get_token(self, _scope: str) -> SimpleNamespace:
+        self.asked += 1
+        if self.asked > 1:
+            time.sleep(0.2)
+            raise ServiceRequestError("The network is unreachable.")
+        return SimpleNamespace(token="entra-token", expires_on=time.time() + self._lasts)
+
+
+@pytest.mark.parametrize(("lasts", "status"), [(-1, 502), (60, 200)])
+def test_where_entra_is_out_of_reach_it_is_asked_once_and_a_token_that_holds_is_used(
+    start: Start,
+    paid: Upstream,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lasts: float,
+    status: int,
+) -> None:
+    credential = Credential(lasts)
+    monkeypatch.setattr(azure.identity, "DefaultAzureCredential", lambda: credential)
+    gateway = start({"azure": UpstreamSpec(url=paid.url.removesuffix("/v1"), kind="azure", key="entra")})
+
+    def asked(_: int = 0) -> httpx.Response:
+        return httpx.post(f"{gateway.url}/v1/chat/completions", json=CHAT)
+
+    assert asked().status_code == 200
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(asked, range(10)))
+    assert {each.status_code for each in answers} == {status}
+    if status == 502:
+        assert {each.json()["error"]["code"] for each in answers} == {"no_token"}
+    assert credential.asked == 2
+    assert capsys.readouterr().err.count("Entra ID gives no token: The network is unreachable.") == 1

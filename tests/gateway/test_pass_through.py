@@ -194,6 +194,33 @@ def test_gateways_own_headers_stay_here(gateway: Running, paid: Upstream) -> Non
     assert not [name for name in paid.asked[0].headers if name.startswith("x-tunewright")]
 
 
+def with_header(gateway: Running, value: bytes) -> http.client.HTTPResponse:
+    """The answer to a request with a header of some bytes."""
+    parts = urlsplit(gateway.url)
+    assert parts.hostname
+    connection = http.client.HTTPConnection(parts.hostname, parts.port)
+    connection.putrequest("GET", "/v1/models")
+    connection.putheader("x-odd", value)
+    connection.endheaders()
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer
+
+
+@pytest.mark.parametrize("value", ["Zoë 東京".encode(), "Zoë".encode("latin-1")])
+def test_headers_beyond_ascii_keep_their_letters(gateway: Running, paid: Upstream, value: bytes) -> None:
+    assert with_header(gateway, value).status == 200
+    assert paid.asked[0].headers["x-odd"].startswith("Zoë")
+    assert len(paid.asked[0].headers["x-odd"]) == len(value.decode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize("value", [b"a\x01b", b"a\x7f"])
+def test_a_control_character_in_a_header_is_the_clients_fault(gateway: Running, paid: Upstream, value: bytes) -> None:
+    assert with_header(gateway, value).status == 400
+    assert paid.asked == []
+
+
 @pytest.mark.slow
 def test_own_paths(gateway: Running, paid: Upstream) -> None:
     raw(gateway.url, "/v1/chat/completions", json.dumps(CHAT).encode())

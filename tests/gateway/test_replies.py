@@ -189,6 +189,14 @@ def test_a_schema_of_a_client_can_neither_fetch_nor_hang() -> None:
         ({"store": True}, True),
         ({"store": False}, False),
         ({"store": None}, False),
+        ({"functions": [{"name": "book"}]}, True),
+        ({"function_call": "none"}, True),
+        ({"echo": True, "best_of": 1}, True),
+        ({"suffix": "end"}, True),
+        ({"best_of": 3}, True),
+        ({"echo": False, "suffix": None, "best_of": 1}, False),
+        ({"include": ["message.output_text.logprobs"]}, True),
+        ({"include": ["reasoning.encrypted_content"]}, False),
     ],
 )
 def test_some_requests_ask_for_what_only_the_api_has(more: dict[str, Any], expected: bool) -> None:

@@ -3,11 +3,14 @@ kept."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import secrets
 import time
 from collections import OrderedDict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunewright.core.artifacts import write_private
 from tunewright.core.errors import UserError
+from tunewright.core.progress import say
 
 PREFIX = "tw-"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
@@ -64,7 +68,7 @@ class _KeyFile(BaseModel):
 
 def read_keys(file: Path) -> list[Key]:
     """Raises:
-    UserError: the file is absent or no key file.
+    UserError: the file is absent, can't be read, or is no key file.
     """
     try:
         return _KeyFile.model_validate_json(file.read_text("utf-8")).keys
@@ -73,6 +77,13 @@ def read_keys(file: Path) -> list[Key]:
             "There is no such key file.",
             where=file,
             fix=f"Make a key: tunewright keys add NAME --file {quote(str(file))}",
+        ) from None
+    except OSError as error:
+        raise UserError(
+            "The key file can't be read.",
+            where=file,
+            why=f"{error.strerror}.",
+            fix="Give it to the user who runs the server: chown USER FILE",
         ) from None
     except (ValidationError, UnicodeDecodeError):
         raise UserError(
@@ -88,15 +99,8 @@ def add_key(file: Path, name: str, per_minute: int | None = None, models: list[s
         models: the models that the client may use; None: all.
 
     Raises:
-        UserError: the name is taken or not well-formed, or the file is no key file.
+        UserError: the name is taken or not well-formed, or the file can't be read or is no key file.
     """
-    keys = read_keys(file) if file.exists() else []
-    if any(key.name == name for key in keys):
-        raise UserError(
-            f"There is a key '{name}' already.",
-            where=file,
-            fix=f"Remove it: tunewright keys rm {quote(name)} --file {quote(str(file))}",
-        )
     token = PREFIX + secrets.token_urlsafe(32)
     try:
         key = Key(name=name, sha256=_hash(token), created=_now(), per_minute=per_minute, models=models)
@@ -104,7 +108,16 @@ def add_key(file: Path, name: str, per_minute: int | None = None, models: list[s
         raise UserError(
             f"A key can't be called '{name}'.", fix="A name has up to 60 letters, digits, '_', '.' and '-'."
         ) from None
-    _write(file, [*keys, key])
+    file.resolve().parent.mkdir(parents=True, exist_ok=True)
+    with _changing(file):
+        keys = read_keys(file) if file.exists() else []
+        if any(other.name == name for other in keys):
+            raise UserError(
+                f"There is a key '{name}' already.",
+                where=file,
+                fix=f"Remove it: tunewright keys rm {quote(name)} --file {quote(str(file))}",
+            )
+        _write(file, [*keys, key])
     return token
 
 
@@ -112,17 +125,19 @@ def remove_key(file: Path, name: str) -> None:
     """Raises:
     UserError: there is no such key.
     """
-    keys = read_keys(file)
-    left = [key for key in keys if key.name != name]
-    if len(left) == len(keys):
-        raise UserError(f"There is no key '{name}'.", where=file, fix="See: tunewright keys ls")
-    _write(file, left)
+    with _changing(file):
+        keys = read_keys(file)
+        left = [key for key in keys if key.name != name]
+        if len(left) == len(keys):
+            raise UserError(f"There is no key '{name}'.", where=file, fix="See: tunewright keys ls")
+        _write(file, left)
 
 
 class KeyRing:
     """The keys of a file, which may change while a server runs; a change counts from the next request on.
 
-    If the file breaks later, the keys stay as they were. If it is deleted, no key is valid.
+    If the file breaks or can't be read later, the keys stay as they were, and the log says so. If it is deleted, no key
+    is valid.
 
     Raises:
         UserError: as `read_keys`, when it is made.
@@ -130,8 +145,10 @@ class KeyRing:
 
     def __init__(self, file: Path):
         self._file = file
+        self._seen = _stamp(file)  # first, so that a change meanwhile is read later
         self._keys = _clients(file)
-        self._seen = _stamp(file)
+        self._reported: tuple[int, int] | None = None
+        """The stamp of the file that the log has reported as broken."""
 
     def find(self, token: str) -> Principal | None:
         """The client that a key belongs to; None: the key is unknown."""
@@ -142,12 +159,14 @@ class KeyRing:
         stamp = _stamp(self._file)
         if stamp == self._seen:
             return
-        self._seen = stamp
-        if stamp is None:
-            self._keys = {}
-            return
-        with suppress(UserError):
-            self._keys = _clients(self._file)
+        try:
+            self._keys = {} if stamp is None else _clients(self._file)
+        except UserError as error:  # the next request tries again, because a new owner changes no stamp
+            if stamp != self._reported:
+                say(f"The keys that were read before stay valid, and so do removed ones. Error: {error.paragraph()}")
+            self._reported = stamp
+        else:
+            self._seen = stamp
 
 
 class Allowances:
@@ -193,8 +212,18 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@contextmanager
+def _changing(file: Path) -> Iterator[None]:
+    """Wait until nobody else changes the file, and keep others from it. The lock is on its folder, because each change
+    replaces the file."""
+    with ExitStack() as held:
+        with suppress(OSError):  # the folder is absent, or on a network and has no locks
+            folder = os.open(file.resolve().parent, os.O_RDONLY)
+            held.callback(os.close, folder)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+
+
 def _write(file: Path, keys: list[Key]) -> None:
     """Write the file whole or not at all, readable for its owner only. A link still leads to it."""
-    file = file.resolve()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_private(file, (_KeyFile(keys=keys).model_dump_json(indent=2) + "\n").encode())
+    write_private(file.resolve(), (_KeyFile(keys=keys).model_dump_json(indent=2) + "\n").encode())

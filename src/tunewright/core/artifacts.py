@@ -254,10 +254,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, readable for its owner only."""
+    """Write a file whole or not at all, readable for its owner only. A file that was there before keeps its owner."""
     sibling = path.with_name(f".{path.name}.tmp")
     sibling.unlink(missing_ok=True)
     with os.fdopen(os.open(sibling, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+        with suppress(OSError):  # there is no such file yet, or only the administrator may give files away
+            before = path.stat()
+            os.fchown(stream.fileno(), before.st_uid, before.st_gid)
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

@@ -27,6 +27,10 @@ _UNPACKED = 16 << 20
 """Bytes that the reader unpacks of an answer whose texts are not kept, for the usage block at its end."""
 _LONGEST_EVENT = 8 << 20
 """Bytes of an event that the reader holds. Parts of pictures come in megabytes."""
+_MOST_PARTS = 1000
+"""Alternatives and calls of a stream that are put together. OpenAI gives at most 128 alternatives."""
+_LONGEST_REASON = 100
+"""Letters of a finish reason in a stream. OpenAI's have 14 at most."""
 _FINISHED = ("stop", "tool_calls", "function_call", "completed")
 """How an answer ends that the API has finished: not cut, filtered or failed."""
 _ENDS = ("response.completed", "response.incomplete", "response.failed")
@@ -180,10 +184,6 @@ class _Parts:
         """(names, arguments) by the call's index."""
         self.finish_reason: str | None = None
 
-    def call(self, index: int) -> tuple[list[str], list[str]]:
-        """(names, arguments) of a call, which may be new."""
-        return self.calls.setdefault(index, ([], []))
-
     def joined(self) -> AnswerChoice:
         calls = [
             {"name": "".join(names), "arguments": "".join(arguments)}
@@ -206,6 +206,10 @@ class _Stream:
         """Whether all events could be read so far."""
         self._answer = ReadAnswer()
         self._choices: dict[int, _Parts] = {}
+        self._made = 0
+        """Alternatives, and calls in them."""
+        self._is_kept = True
+        """False: there are too many letters or parts, so that only the letters are counted."""
 
     def feed(self, piece: bytes) -> bool:
         first, *others = piece.split(b"\n")
@@ -262,7 +266,7 @@ class _Stream:
             is_whole = self._answer.is_whole
             self._answer = _read_reply(self._kind, response)
             self._answer.is_whole = is_whole
-            if self._letters > self._largest:
+            if not self._is_kept:
                 self._answer.choices = []
             return True
         self._answer.model = _text(response.get("model")) or self._answer.model
@@ -273,18 +277,39 @@ class _Stream:
         elif kind == "response.refusal.delta":
             self._keep(self._parts().refusals, event.get("delta"))
         elif kind == "response.output_item.added" and item.get("type") == "function_call":
-            self._keep(self._parts().call(_index(event, "output_index"))[0], item.get("name"))
+            self._keep(self._call(self._parts(), _index(event, "output_index"))[0], item.get("name"))
         elif kind == "response.function_call_arguments.delta":
-            self._keep(self._parts().call(_index(event, "output_index"))[1], event.get("delta"))
+            self._keep(self._call(self._parts(), _index(event, "output_index"))[1], event.get("delta"))
         return False
 
     def _parts(self, index: int = 0) -> _Parts:
-        return self._choices.setdefault(index, _Parts())
+        """The parts of a choice, which may be new. What is too much goes into parts that nobody keeps."""
+        if index not in self._choices and self._has_room():
+            self._choices[index] = _Parts()
+        return self._choices.get(index) or _Parts()
+
+    def _call(self, parts: _Parts, index: int) -> tuple[list[str], list[str]]:
+        """(names, arguments) of a call, which may be new; see `_parts`."""
+        if index not in parts.calls and self._has_room():
+            parts.calls[index] = [], []
+        return parts.calls.get(index) or ([], [])
+
+    def _has_room(self) -> bool:
+        """Whether one more choice or call may be kept."""
+        self._made += 1
+        if self._made > _MOST_PARTS:
+            self._drop()
+        return self._is_kept
+
+    def _drop(self) -> None:
+        """Keep nothing of the answer but its counts."""
+        self._answer.is_whole = self._is_kept = False
+        self._choices.clear()
 
     def _add(self, choice: Mapping[str, Any]) -> None:
         """Add a part of a choice to those before it."""
         parts = self._parts(_index(choice))
-        parts.finish_reason = _text(choice.get("finish_reason")) or parts.finish_reason
+        parts.finish_reason = (_text(choice.get("finish_reason")) or "")[:_LONGEST_REASON] or parts.finish_reason
         delta = choice.get("delta")
         if not isinstance(delta, dict):
             self._keep(parts.texts, choice.get("text"))
@@ -292,23 +317,22 @@ class _Stream:
         self._keep(parts.texts, _content(delta.get("content")))
         self._keep(parts.refusals, delta.get("refusal"))
         for call in _objects(delta.get("tool_calls")):
-            self._keep_call(parts.call(_index(call)), _function(call))
+            self._keep_call(self._call(parts, _index(call)), _function(call))
         if isinstance(old := delta.get("function_call"), dict):
-            self._keep_call(parts.call(0), old)
+            self._keep_call(self._call(parts, 0), old)
 
     def _keep_call(self, call: tuple[list[str], list[str]], function: Mapping[str, Any]) -> None:
         for parts, name in zip(call, ("name", "arguments"), strict=True):
             self._keep(parts, function.get(name))
 
     def _keep(self, parts: list[str], part: Any) -> None:
-        if not isinstance(part, str):
+        if not isinstance(part, str) or not part:
             return
         self._letters += len(part)
-        if self._letters <= self._largest:
+        if self._letters > self._largest:
+            self._drop()
+        elif self._is_kept:
             parts.append(part)
-        else:
-            self._answer.is_whole = False
-            self._choices.clear()
 
 
 def _read_reply(kind: Kind, reply: Mapping[str, Any]) -> ReadAnswer:

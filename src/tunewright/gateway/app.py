@@ -17,8 +17,9 @@ from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.gateway.forward import Forwarder
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.observation import Observer
+from tunewright.gateway.places import Places
 from tunewright.gateway.trace_settings import tracing_by_environment
-from tunewright.gateway.upstreams import Upstreams
+from tunewright.gateway.upstreams import UpstreamFault, Upstreams
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import App, CheckPrincipal, Message, Receive, Send
 from tunewright.serving.metrics import METRICS_TYPE
@@ -171,13 +172,15 @@ class _Settings:
         budgets: Budgets | None = None,
     ):
         self.spec, self._store = spec, store
-        self._most, self._metrics, self._tracing = spec.limit_concurrency, metrics, tracing
+        self._metrics, self._tracing = metrics, tracing
+        self._places = Places(spec.limit_concurrency)
         self.upstreams = Upstreams(spec)
         self._keys = KeyRing(spec.keys) if spec.keys else None
         self._exchanges = _exchange_log(spec)
         self._observer = Observer(metrics, self._exchanges, price_book(spec.prices), budgets)
         self.takeover, self._budgets = takeover, budgets
         self._under_way = 0
+        """Requests that have not ended, those whose bodies arrive too."""
 
     def open(self) -> None:
         """Make the connections, which belong to the running event loop."""
@@ -190,7 +193,9 @@ class _Settings:
             jobs = JobAnswerer(self.takeover, self._observer, self._tracing)
         if self._budgets:
             self._budgets.writes.open()
-        self._forward = Forwarder(self.upstreams, self._connections, self._observer, jobs, self._budgets, self._tracing)
+        self._forward = Forwarder(
+            self.upstreams, self._connections, self._places, self._observer, jobs, self._budgets, self._tracing
+        )
         within_limit = self._forward_within_limit
         self._app = CheckPrincipal(within_limit, self._keys, None) if self._keys else within_limit
 
@@ -214,9 +219,10 @@ class _Settings:
         await self._app(scope, receive, send)
 
     async def _forward_within_limit(self, scope: Message, receive: Receive, send: Send) -> None:
-        if self._under_way >= self._most:
-            reason = f"{self._under_way} requests are under way already; try again later."
-            await refusal(429, reason, "overloaded", 1.0)(scope, receive, send)
+        try:
+            self._places.require_free()
+        except UpstreamFault as fault:
+            await refusal(fault.status, str(fault), fault.code, 1.0)(scope, receive, send)
             return
         self._under_way += 1
         self._metrics.under_way.inc()

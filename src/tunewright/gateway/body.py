@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from tunewright.core.limits import BODY_BYTES_AT_ONCE, BODY_SECONDS, GATEWAY_BODY_RATE, SMALL_BODY_BYTES
 from tunewright.serving.guard import Receive
+
+LEFT = 499
+"""The status of a request whose client did not wait for the head of its answer; nginx's."""
 
 
 class ClientLeft(Exception):
@@ -33,7 +37,8 @@ class Body:
 
     def __init__(self, receive: Receive, memory: BodyMemory):
         self._receive, self._memory = receive, memory
-        self._begun = asyncio.get_running_loop().time()
+        self._waited = 0.0
+        """Seconds that the client was waited for. Those in which the upstream takes nothing are not the client's."""
         self._pieces: list[bytes] = []
         """What `read` has read."""
         self._ended = asyncio.Event()
@@ -96,12 +101,14 @@ class Body:
         self._taken = taken
 
     async def _next(self) -> bytes:
-        ends = self._begun + BODY_SECONDS + self.size / GATEWAY_BODY_RATE
+        began = time.monotonic()
         try:
-            async with asyncio.timeout_at(ends):
+            async with asyncio.timeout(BODY_SECONDS + self.size / GATEWAY_BODY_RATE - self._waited):
                 message = await self._receive()
         except TimeoutError:
             raise TooSlow from None
+        finally:
+            self._waited += time.monotonic() - began
         if message["type"] == "http.disconnect":
             raise ClientLeft
         if not message.get("more_body", False):

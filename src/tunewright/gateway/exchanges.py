@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +25,10 @@ from tunewright.serving.line_log import LineLog, files_of
 _STEM = "exchanges"
 EXCHANGE_FILES = f"{_STEM}-*.jsonl"
 """The names of the files of captures, as a pattern."""
-_DATA_URL = re.compile(r"data:([\w.+-]{1,60}/[\w.+-]{1,60});base64,([A-Za-z0-9+/=_-]{200,})")
+_DATA_URL = re.compile(
+    r"data:([^\s,:]{0,200}?);base64,((?:[A-Za-z0-9+/_%-]{60,}+\r?\n)*+[A-Za-z0-9+/_%-]*+={0,2})", re.IGNORECASE
+)
+"""A file in a text: its type with parameters, and its base64, which may have lines as in mails."""
 Ending = Literal["whole", "left", "broken"]
 
 
@@ -151,15 +154,34 @@ def has_exchanges(folder: Path) -> bool:
 def without_files(value: Any) -> Any:
     """A JSON value with its base64 files replaced by their type, size and hash."""
     if isinstance(value, str):
-        return _DATA_URL.sub(_named, value) if len(value) > 200 and "base64," in value else value
+        return _DATA_URL.sub(_named, value)
     if isinstance(value, list):
         return [without_files(each) for each in value]
     if isinstance(value, dict):
-        return {name: without_files(each) for name, each in value.items()}
+        return {
+            name: _sized(each) if isinstance(each, str) and _is_file(value, name) else without_files(each)
+            for name, each in value.items()
+        }
     return value
 
 
 def _named(found: re.Match[str]) -> str:
-    data = found[2]
-    size = len(data) * 3 // 4
-    return f"data:{found[1]};{size} bytes, sha256 {hashlib.sha256(data.encode()).hexdigest()[:16]}"
+    return f"data:{found[1]};{_sized(found[2])}" if found[2] else found[0]
+
+
+def _is_file(part: Mapping[str, Any], name: str) -> bool:
+    """Whether a value of OpenAI's form is a file, whatever it begins with: a sound, a document, a picture that the API
+    has made. Source: openai-python (2026-12-02)."""
+    return (
+        (name == "data" and "format" in part)
+        or name == "file_data"
+        or (name == "result" and part.get("type") == "image_generation_call")
+    )
+
+
+def _sized(file: str) -> str:
+    """The size and the hash of a file in base64, with its type if it is a data URL."""
+    kind, comma, data = file.rpartition(";base64,")
+    data = "".join(data.split())
+    size = len(data.rstrip("=")) * 3 // 4
+    return f"{kind}{comma and ';'}{size} bytes, sha256 {hashlib.sha256(data.encode()).hexdigest()[:16]}"

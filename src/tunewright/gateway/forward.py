@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from tunewright.auth.keys import Principal
-from tunewright.core.limits import GATEWAY_BODY_BYTES, JSON_PARTS, SMALL_BODY_BYTES
-from tunewright.gateway.body import Body, BodyMemory, ClientLeft, TooSlow
+from tunewright.core.limits import GATEWAY_BODY_BYTES, JSON_DEPTH, JSON_PARTS, SMALL_BODY_BYTES
+from tunewright.core.strict_json import depth_of
+from tunewright.gateway.body import LEFT, Body, BodyMemory, ClientLeft, TooSlow
 from tunewright.gateway.connection import UpstreamConnection
-from tunewright.gateway.headers import OWN, asks_for_websocket, to_client, value_of
+from tunewright.gateway.headers import OWN, asks_for_websocket, has_control_characters, to_client, value_of
 from tunewright.gateway.observation import Observation, Observer
 from tunewright.gateway.own_responses import is_own_response
+from tunewright.gateway.places import Places
 from tunewright.gateway.routes import Route, route_of
 from tunewright.gateway.tunnel import tunnel
-from tunewright.gateway.upstreams import UpstreamFault, Upstreams
+from tunewright.gateway.upstreams import OVERLOADED, UpstreamFault, Upstreams
 from tunewright.serving.connections import HANG_UP, SWITCH, SWITCHING
 from tunewright.serving.errors import refusal
 from tunewright.serving.guard import NO_MEMORY, PRINCIPAL, Message, Receive, Send
@@ -39,8 +41,6 @@ _LONG = 32 << 10
 _LOG = logging.getLogger(__name__)
 _WITHOUT_BODY = (204, 304)
 _NO_CAPTURE = OWN + b"capture"
-_OVERLOADED = "overloaded"
-"""The code of a refusal after which a client may try again soon."""
 
 
 class Forwarder:
@@ -48,6 +48,7 @@ class Forwarder:
 
     Args:
         connections: by the upstreams' names.
+        places: of the requests that are answered at a time.
         jobs: answers the jobs that own models may take over; None: there are none.
         budgets: None: there are none.
         tracing: None: no traces are sent.
@@ -57,12 +58,14 @@ class Forwarder:
         self,
         upstreams: Upstreams,
         connections: Mapping[str, UpstreamConnection],
+        places: Places,
         observer: Observer,
         jobs: JobAnswerer | None,
         budgets: Budgets | None,
         tracing: Tracing | None,
     ):
-        self._upstreams, self._connections, self._observer = upstreams, connections, observer
+        self._upstreams, self._connections, self._places = upstreams, connections, places
+        self._observer = observer
         self._jobs, self._budgets, self._tracing = jobs, budgets, tracing
         self._memory = BodyMemory()
 
@@ -87,7 +90,7 @@ class Forwarder:
         try:
             await self._answer(scope, route, body, sent, seen)
         except ClientLeft:
-            seen.status = seen.status or 499
+            seen.status = seen.status or LEFT
             await self._observer.note(seen, "left")
         except TooSlow:
             await self._fail(
@@ -103,23 +106,29 @@ class Forwarder:
             body.close()
 
     async def _answer(self, scope: Message, route: Route, body: Body, send: _Sent, seen: Observation) -> None:
-        if not scope["raw_path"].startswith(b"/"):  # behind a host's name it would be part of another host's
-            raise UpstreamFault(400, "The path of a request begins with a slash.", "invalid_request")
-        if {".", ".."} & set(scope["path"].split("/")):  # an upstream may take it for another deployment's path
-            raise UpstreamFault(400, "The path of a request has no steps '.' and '..'.", "invalid_request")
-        whole = await body.read(SMALL_BODY_BYTES if route.kind == "other" else GATEWAY_BODY_BYTES)
+        _check_head(scope)
+        whole = await self._places.read(body, SMALL_BODY_BYTES if route.kind == "other" else GATEWAY_BODY_BYTES)
+        with self._places.taken():
+            await self._answer_read(scope, route, body, whole, send, seen)
+
+    async def _answer_read(
+        self, scope: Message, route: Route, body: Body, whole: bytes | None, send: _Sent, seen: Observation
+    ) -> None:
+        """Answer a request whose body has arrived, or as much of it as the gateway reads."""
         if whole is not None and route.kind != "other":
             seen.request = await _read_json(whole)
         principal: Principal | None = scope.get(PRINCIPAL)
         is_confined = principal is not None and principal.models is not None
         if body.lacked_memory and seen.model is None and (is_confined or self._upstreams.needs_model(route)):
-            raise UpstreamFault(429, NO_MEMORY, _OVERLOADED)
+            raise UpstreamFault(429, NO_MEMORY, OVERLOADED)
         if whole is None and self._upstreams.needs_model(route):
             what = f"This gateway has several upstreams, and reads only {GATEWAY_BODY_BYTES >> 20} MiB to choose one."
             raise UpstreamFault(413, what, "request_too_large")
         if principal and principal.models is not None and not (seen.model and principal.may_use(seen.model)):
             models = ", ".join(principal.models) or "none"
             raise UpstreamFault(403, f"'{principal.name}' may use these models only: {models}.", "no_model")
+        if whole is not None and is_confined and not route.deployment and not await _names_one_model(whole):
+            raise UpstreamFault(400, "The request names its model more than once.", "invalid_request")
         if route.kind == "responses" and is_own_response((seen.request or {}).get("previous_response_id")):
             what = (
                 "An own model gave the previous response, and no API keeps it. Send the whole conversation as input; "
@@ -233,7 +242,7 @@ class Forwarder:
             return
         seen.status = fault.status
         await self._observer.note(seen, "whole")
-        retry_after = 1.0 if fault.status in (502, 503) or fault.code == _OVERLOADED else None
+        retry_after = 1.0 if fault.status in (502, 503) or fault.code == OVERLOADED else None
         await refusal(fault.status, str(fault), fault.code, retry_after)(scope, receive, send)
 
 
@@ -268,8 +277,28 @@ async def _end_when_left(body: Body, limit: asyncio.Timeout) -> None:
     limit.reschedule(asyncio.get_running_loop().time())
 
 
+def _check_head(scope: Message) -> None:
+    """Raises:
+    UpstreamFault: a request can't be passed on as it is, or an upstream may read its path in another way.
+    """
+    path = scope["path"]
+    # Some servers leave out what follows a semicolon in a segment, and take a backslash for a slash.
+    is_step = any(segment.partition(";")[0] in (".", "..") for segment in path.split("/"))
+    if not scope["raw_path"].startswith(b"/"):  # behind a host's name it would be part of another host's
+        fault = "The path of a request begins with a slash."
+    elif is_step or "\\" in path:  # an upstream may take it for another deployment's path
+        fault = "The path of a request has no backslashes, and no steps '.' and '..'."
+    elif b"#" in scope["raw_path"] or b"#" in scope["query_string"]:  # what follows would not be passed on
+        fault = "The path and the query of a request have no '#'."
+    elif has_control_characters(scope["headers"]):
+        fault = "The headers of a request have no control characters."
+    else:
+        return
+    raise UpstreamFault(400, fault, "invalid_request")
+
+
 async def _read_json(body: bytes) -> dict[str, Any] | None:
-    """The JSON object of a body; None: it is none."""
+    """The JSON object of a body; None: it is none, or is nested too deep."""
     # Counted first, because reading keeps all other requests waiting.
     if sum(map(body.count, (b"[", b"{", b","))) > JSON_PARTS:
         return None
@@ -279,6 +308,22 @@ async def _read_json(body: bytes) -> dict[str, Any] | None:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return None
+    # Counted first, because nearly all requests have fewer brackets than that.
+    is_deep = body.count(b"[") + body.count(b"{") > JSON_DEPTH and depth_of(value) > JSON_DEPTH
+    return None if is_deep else value
+
+
+async def _names_one_model(body: bytes) -> bool:
+    """Whether the object of a body has `model` once, in any case. Of several, some servers take the first and some the
+    last, and some of them don't mind the case."""
+    pairs = await asyncio.to_thread(_pairs, body) if len(body) > _LARGE else _pairs(body)
+    return sum(name.casefold() == "model" for name, _ in pairs) == 1
+
+
+def _pairs(body: bytes) -> list[tuple[str, Any]]:
+    """The keys and values of a JSON object, those that are repeated too."""
+    pairs: list[tuple[str, Any]] = json.loads(body, object_pairs_hook=list)
+    return pairs

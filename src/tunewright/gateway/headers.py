@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from tunewright.gateway.answers import ENCODINGS
@@ -26,11 +27,18 @@ _OF_ONE_CONNECTION = frozenset(
 )
 """Headers of one connection (RFC 9110, section 7.6.1)."""
 _CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""Characters that no header may have (RFC 9110, section 5.5). The parser of requests lets some of them through."""
 
 
 def value_of(headers: Headers, name: bytes) -> str:
     """The first value of a header; empty if there is none."""
     return next((value.decode("latin-1") for key, value in headers if key == name), "")
+
+
+def has_control_characters(headers: Headers) -> bool:
+    """Whether a header can't be passed on."""
+    return any(_CONTROL.search(value) for _, value in headers)
 
 
 def asks_for_websocket(headers: Headers) -> bool:
@@ -53,7 +61,7 @@ def to_upstream(
         dropped |= {*_CREDENTIALS}
     dropped |= {name.encode("latin-1") for name in trace}
     sent = [
-        (name.decode("latin-1"), value.decode("latin-1"))
+        (name.decode("latin-1"), _text(value))
         for name, value in headers
         if name not in dropped and not name.startswith(OWN) and name != b"accept-encoding"
     ]
@@ -63,6 +71,15 @@ def to_upstream(
     if credential:
         sent.append(credential)
     return [*sent, *trace.items()]
+
+
+def _text(value: bytes) -> str:
+    """A header's value as aiohttp takes it, which sends UTF-8. So UTF-8 passes byte for byte, and Latin-1 by its
+    letters."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def to_client(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from tunewright.economics.usage import TokenUsage
+from tunewright.gateway.body import LEFT
 
 if TYPE_CHECKING:
     from tunewright.gateway.observation import Observation
@@ -43,7 +44,7 @@ class GatewayMetrics:
         )
         self._unpriced = Counter(
             "tunewright_gateway_unpriced",
-            "Answers without token counts or without a price.",
+            "Answers without token counts or without a price, and those that clients did not wait for.",
             labels,
             registry=self._registry,
         )
@@ -115,7 +116,7 @@ class GatewayMetrics:
                 self._tokens.labels(*labels, name).inc(max(0, count))
         if usd is not None:
             self._usd.labels(*labels).inc(usd)
-        elif seen.route.kind != "other" and seen.status < 400:
+        elif seen.route.kind != "other" and (seen.status < 400 or (seen.status == LEFT and seen.asked is not None)):
             self._unpriced.labels(*labels).inc()
 
     def job_answered(self, job: str, mode: str, answered_by: str) -> None:

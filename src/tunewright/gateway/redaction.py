@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.serving.redaction import Redaction
 
-_STRUCTURE = frozenset(("model", "role", "type", "name", "id", "format", "detail", "finish_reason", "tool_call_id"))
+_STRUCTURE = frozenset(("model", "role", "type", "id", "format", "detail", "finish_reason", "tool_call_id"))
 """Keys of a request whose values name something of the API or of the application, and nobody."""
+_OF_TOOLS = frozenset(
+    ("tools", "functions", "function", "function_call", "tool_calls", "tool_choice", "response_format", "format")
+)
+"""Keys below which a `name` is that of a tool or of a schema. A message's `name` is that of a person."""
 _FREE = frozenset(("metadata", "variables"))
 """Keys below which the application chooses the keys, so that no key says what its value is."""
 
@@ -21,8 +25,14 @@ def redact(fields: dict[str, Any]) -> dict[str, Any]:
     A value that is found in one text is replaced in the others too.
     """
     choices: list[AnswerChoice] = fields["choices"]
-    written = [text for choice in choices for text in _texts(choice)]
-    redaction = Redaction(_strings(fields["request"]), written)
+    asked: list[str] = []
+
+    def noted(text: str) -> str:
+        asked.append(text)
+        return text
+
+    _changed(fields["request"], noted)
+    redaction = Redaction(asked, [text for choice in choices for text in _texts(choice)])
     return {
         **fields,
         "request": _changed(fields["request"], redaction.plain),
@@ -41,28 +51,24 @@ def _redacted(choice: AnswerChoice, redaction: Redaction) -> AnswerChoice:
     )
 
 
-def _strings(value: Any, key: str = "", *, free: bool = False) -> Iterator[str]:
-    """The texts in a JSON value.
+def _changed(
+    value: Any, change: Callable[[str], str], key: str = "", *, is_free: bool = False, names_tool: bool = False
+) -> Any:
+    """A JSON value with its texts changed.
 
     Args:
-        free: whether the application chose the key.
+        is_free: whether the application chose the key.
+        names_tool: whether a `name` here is that of a tool or of a schema.
     """
-    if isinstance(value, str) and (free or key not in _STRUCTURE):
-        yield value
-    elif isinstance(value, list):
-        for each in value:
-            yield from _strings(each, key, free=free)
-    elif isinstance(value, dict):
-        for name, each in value.items():
-            yield from _strings(each, name, free=free or key in _FREE)
-
-
-def _changed(value: Any, change: Callable[[str], str], key: str = "", *, free: bool = False) -> Any:
     if isinstance(value, str):
-        return change(value) if free or key not in _STRUCTURE else value
+        is_structure = key in _STRUCTURE or (key == "name" and names_tool)
+        return change(value) if is_free or not is_structure else value
     if isinstance(value, list):
-        return [_changed(each, change, key, free=free) for each in value]
+        return [_changed(each, change, key, is_free=is_free, names_tool=names_tool) for each in value]
     if isinstance(value, dict):
-        free = free or key in _FREE
-        return {name: _changed(each, change, name, free=free) for name, each in value.items()}
+        is_free = is_free or key in _FREE
+        names_tool = names_tool or key in _OF_TOOLS or "call_id" in value or value.get("role") in ("tool", "function")
+        return {
+            name: _changed(each, change, name, is_free=is_free, names_tool=names_tool) for name, each in value.items()
+        }
     return value

@@ -18,8 +18,12 @@ from tunewright.core.progress import say
 from tunewright.gateway.config import GatewaySpec, UpstreamSpec
 from tunewright.gateway.routes import Route, is_azure
 
+OVERLOADED = "overloaded"
+"""The code of a refusal after which a client may try again soon."""
 _EARLY = 300.0
 """Seconds before its end at which a token of Entra ID is replaced."""
+_AGAIN_SECONDS = 5.0
+"""Seconds after a failed sign-in before the next one. Until then, requests don't wait for Entra ID."""
 
 
 class UpstreamFault(Exception):
@@ -126,25 +130,38 @@ def _key(name: str, spec: UpstreamSpec) -> str | Callable[[], Awaitable[str]] | 
 
 
 def _entra() -> Callable[[], Awaitable[str]]:
-    from azure.core.exceptions import ClientAuthenticationError
+    from azure.core.exceptions import AzureError
     from azure.identity import DefaultAzureCredential
 
     credential = DefaultAzureCredential()
     token, ends = "", 0.0
+    again = 0.0  # when Entra ID may be asked again, by the monotonic clock
     turn = asyncio.Lock()
 
+    async def sign_in() -> None:
+        nonlocal token, ends, again
+        try:
+            got = await asyncio.to_thread(credential.get_token, ENTRA_SCOPE)
+        except AzureError as error:
+            again = time.monotonic() + _AGAIN_SECONDS
+            say(f"Entra ID gives no token: {error.message.strip()}")
+            if time.time() > ends:
+                raise _no_token() from None
+        else:
+            token, ends = got.token, float(got.expires_on)
+
     async def key() -> str:
-        nonlocal token, ends
+        if turn.locked() and time.time() < ends:  # another request replaces the token, and this one still holds
+            return token
         async with turn:
-            if time.time() > ends - _EARLY:
-                try:
-                    got = await asyncio.to_thread(credential.get_token, ENTRA_SCOPE)
-                except ClientAuthenticationError as error:
-                    say(f"Entra ID gives no token: {error.message.strip()}")
-                    raise UpstreamFault(
-                        502, "The gateway can't sign in to Entra ID; its log says why.", "no_token"
-                    ) from None
-                token, ends = got.token, float(got.expires_on)
+            if time.time() > ends - _EARLY and time.monotonic() >= again:
+                await sign_in()
+            elif time.time() > ends:
+                raise _no_token()
         return token
 
     return key
+
+
+def _no_token() -> UpstreamFault:
+    return UpstreamFault(502, "The gateway can't sign in to Entra ID; its log says why.", "no_token")

@@ -29,8 +29,15 @@ _ASKS_FOR_MORE = (
     "background",
     "audio",
     "logit_bias",
+    "functions",
+    "function_call",
+    "echo",
+    "suffix",
 )
-"""Fields of a request that only the API can fulfil."""
+"""Fields of a request that only the API can fulfil. `functions` and `function_call` are of OpenAI's API before there
+were tools, and own models answer in the form that came after it."""
+_LOGPROBS = "message.output_text.logprobs"
+"""What `include` of the Responses API says to ask for probabilities."""
 _SCHEMAS = 100
 """Schemas of clients that are kept in the form that records are checked by."""
 
@@ -42,8 +49,10 @@ class CantReplace(Exception):
 def asks_for_more(request: Mapping[str, Any]) -> bool:
     """Whether a request asks for something that own models don't give: several answers, probabilities, or an
     answer or a conversation that the API keeps."""
-    several = request.get("n") not in (None, 1)
-    return several or any(request.get(name) not in (None, False, 0, {}) for name in _ASKS_FOR_MORE)
+    several = any(request.get(name) not in (None, 1) for name in ("n", "best_of"))
+    included = request.get("include")
+    has_logprobs = isinstance(included, list) and _LOGPROBS in included
+    return several or has_logprobs or any(request.get(name) not in (None, False, 0, {}) for name in _ASKS_FOR_MORE)
 
 
 def choice_of(answer: OwnAnswer, signature: JobSignature, request: Mapping[str, Any]) -> AnswerChoice:
