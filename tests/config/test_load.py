@@ -122,6 +122,12 @@ def test_an_override_replaces_a_value(override: str, section: str, key: str, val
     assert getattr(getattr(parse(GOOD, override), section), key) == value
 
 
+@pytest.mark.parametrize("override", ["monitor.keep_days=999999", "costs.horizon_months=100000"])
+def test_a_time_longer_than_a_century_is_refused(override: str) -> None:
+    """No date lies so far from today."""
+    assert f"'{override.partition('=')[0]}'" in refusal(GOOD, override)
+
+
 def test_an_override_reaches_a_nested_section() -> None:
     assert parse(GOOD, "train.lora.r=4").train.lora.r == 4
 

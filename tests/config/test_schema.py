@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.conftest import make_spec, spec_data
-from tunewright.config import Spec, load_spec, parse_spec, spec_schema, spec_sha256
+from tunewright.config import MoneySpec, Spec, load_spec, parse_spec, spec_schema, spec_sha256
 from tunewright.core.errors import UserError
 from tunewright.models.naming import absolute
 
@@ -24,6 +24,10 @@ def count_keys(model: type[BaseModel]) -> int:
 
 def test_the_schema_stays_small() -> None:
     assert 20 < count_keys(Spec) <= 122
+
+
+def test_assess_takes_every_section_of_a_spec() -> None:
+    assert Spec.model_fields.keys() <= MoneySpec.model_fields.keys()
 
 
 def test_where_documents_lie_is_kept_on_this_machine_and_nowhere_else(tmp_path: Path) -> None:

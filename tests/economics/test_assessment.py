@@ -363,3 +363,66 @@ def test_an_encoder_is_not_assessed_for_what_it_can_t_do(spec: Path) -> None:
         assessed(spec, "model=bert-base")
     labels = [way.label for way in assessed(spec, "candidates=[bert-base, smollm2-135m]").ways]
     assert [label for label in labels if "tuned" in label] == ["smollm2-135m, tuned"]
+
+
+def own_of(result: Assessment) -> list[str]:
+    return [way.label for way in result.ways if way.label.endswith(("tuned", "fitted"))]
+
+
+def test_a_linear_model_is_assessed_where_the_spec_names_it_alone(spec: Path) -> None:
+    result = assessed(spec, "model=linear")
+    assert own_of(result) == ["linear, fitted"]
+    assert result.sentence.startswith("Worth a try: a linear model on 1 x Standard_D2s_v5 would cost about $")
+    assert own_of(assessed(spec, "candidates=[linear, phi-3-mini]")) == ["phi-3-mini, tuned"]
+    with pytest.raises(UserError, match="it is generate, and a linear model chooses a label"):
+        assessed(spec, "model=linear", "task={kind: generate, instruction: Answer.}")
+
+
+def test_a_folder_is_assessed_by_its_config(spec: Path) -> None:
+    shape = catalogue()["phi-3-mini"].shape
+    assert shape
+    shape.config().save_pretrained(spec.parent / "ours")
+    ours, known = assessed(spec, "model=./ours"), assessed(spec, "model=phi-3-mini")
+    assert own_of(ours) == ["ours, tuned"]
+    assert ours.ways[-1].cost == known.ways[-1].cost
+
+
+def test_a_model_of_unknown_size_is_left_out_and_named(spec: Path) -> None:
+    with pytest.raises(UserError, match=r"Nothing here says how large owner/name is.*tunewright models ls"):
+        assessed(spec, "model=owner/name")
+    result = assessed(spec, "candidates=[owner/name, phi-3-mini]")
+    assert own_of(result) == ["phi-3-mini, tuned"]
+    assert result.left_out.startswith("Not assessed: Nothing here says how large owner/name is")
+    shown = CliRunner().invoke(app, ["assess", str(spec), "candidates=[owner/name, phi-3-mini]"]).output
+    assert result.left_out in " ".join(shown.split())
+    assert not assessed(spec).left_out
+
+
+def test_a_prompt_cache_that_nobody_counted_is_said_not_to_be(spec: Path) -> None:
+    assert "$1.25 instead of $2.5 a million tokens" in assessed(spec).uncached
+    (spec.parent / "own.yaml").write_text("apis: {house: {usd_in: 1, usd_out: 1}}", "utf-8")
+    assert not assessed(spec, "prices=own.yaml", "api.model=house").uncached
+    assert "nobody counted what its cache holds" in " ".join(
+        CliRunner().invoke(app, ["assess", str(spec)]).output.split()
+    )
+
+
+def test_a_precision_that_nothing_is_served_in_is_refused(spec: Path) -> None:
+    with pytest.raises(UserError, match=r"export\.precision: There is no precision 'fp16'\. .*fp32"):
+        assessed(spec, "export.precision=fp16")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "machines: {mine: {usd_per_hour: 1, cores: 0}}",
+        "machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: T4, gib: 0}}}",
+        "machines: {mine: {usd_per_hour: 1, cores: 2, gpu: {card: T4, gib: 16, count: 0}}}",
+        "cards: {T4: {gib: 0}}",
+        "cards: {T4: {gb_per_second: 0}}",
+    ],
+)
+def test_a_machine_of_nothing_is_refused(spec: Path, text: str) -> None:
+    (spec.parent / "own.yaml").write_text(text, "utf-8")
+    with pytest.raises(UserError, match=r"own\.yaml: (machines\.mine|cards\.T4).* greater than"):
+        assessed(spec, "prices=own.yaml")

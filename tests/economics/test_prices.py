@@ -14,7 +14,7 @@ from tunewright.economics import price_book
 from tunewright.economics.lifetimes import SHOWN, beside, lifetime, stale, thinking
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.economics.snapshot import MODELS
-from tunewright.economics.usage import name_in_book
+from tunewright.economics.usage import TokenUsage, name_in_book, usd_by_book
 
 DAY = date(2026, 11, 27)
 AZURE = "https://ours.openai.azure.com/openai/v1"
@@ -198,3 +198,17 @@ def test_an_answer_costs_what_its_own_model_does(
     file = tmp_path / "own.yaml"
     file.write_text("apis: {ours: {usd_in: 1, usd_out: 2}}\n", "utf-8")
     assert name_in_book(price_book(file), asked, answered) == priced
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("batch: 0.4\napis: {ours: {usd_in: 1, usd_out: 2}}", 0.4),
+        ("batch: 0.4\napis: {ours: {usd_in: 1, usd_out: 2, batch: 0.3}}", 0.3),
+        ("apis: {ours: {usd_in: 1, usd_out: 2}}", 0.5),
+    ],
+)
+def test_an_answer_of_a_batch_has_the_share_that_the_book_gives(text: str, share: float, tmp_path: Path) -> None:
+    usage, book = TokenUsage(1_000_000, 1_000_000), laid_over(tmp_path, text)
+    for tier in ("batch", "flex"):
+        assert usd_by_book(usage, book, "ours", None, tier) == pytest.approx(3 * share)

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import os
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -323,3 +324,11 @@ def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch: pytest.M
     monkeypatch.delenv("TUNEWRIGHT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert fetch.cache_folder() == tmp_path / "tunewright"
+
+
+@pytest.mark.usefixtures("index")
+def test_a_python_without_pip_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an environment of `uv venv`."""
+    monkeypatch.setitem(sys.modules, "pip", None)
+    with pytest.raises(UserError, match=r"This Python has no pip.* -m ensurepip .*uv pip install pip"):
+        fetch.fetch_wheel_member(TINY)

@@ -90,3 +90,9 @@ def test_a_users_own_file_keeps_its_digits(tmp_path: Path) -> None:
     folder = gguf_to_folder(gguf_file(tmp_path / "model.gguf", "smollm"), tmp_path / "folder")
     tokenizer = TextTokenizer(folder)
     assert [tokenizer.decode([token]) for token in tokenizer.encode_verbatim("a 12")] == ["a", " ", "1", "2"]
+
+
+def test_a_folder_that_is_there_needs_no_cache_that_can_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    assert gguf_to_folder(tmp_path / "model.gguf", tmp_path / "made") == tmp_path / "made"
+    assert not (tmp_path / "made.lock").exists()

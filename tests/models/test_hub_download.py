@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.exporters.hub import TOKEN, Fault, Hub, Repository, running_hub
 from tests.fixtures.encoders import with_pooling
 from tests.models.test_encoders import folder_of as folder_of_encoder
 from tunewright.core.errors import UserError
+from tunewright.models import resolve
 from tunewright.models.resolve import folder_of, resolve_encoder
 
 NAME = "mistralai/tiny"
@@ -64,6 +66,35 @@ def test_a_model_without_one_of_its_files_is_not_here(
     (folder_of(NAME, tmp_path) / "chat_template.jinja").unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids fetching"):
+        folder_of(NAME, tmp_path)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_cache_that_can_t_be_written_to_is_not_said_to_be_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    with pytest.raises(UserError) as caught:
+        folder_of(NAME, tmp_path)
+    assert str(tmp_path / "file") in str(caught.value.where)
+    assert "HF_TOKEN" not in caught.value.paragraph()
+
+
+def test_a_full_disk_is_not_said_to_be_the_network(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = resolve._matching
+
+    def full(hub_id: str, patterns: list[str], *, only_cached: bool) -> Path:
+        if only_cached:
+            return original(hub_id, patterns, only_cached=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(resolve, "_matching", full)
+    with pytest.raises(UserError, match=r"^[^:]*: The disk(, or your quota on it,)? is full"):
+        folder_of(NAME, tmp_path)
+    monkeypatch.setattr(resolve, "_matching", original)
+    hub.repositories.clear()
+    with pytest.raises(UserError, match=r"could not be fetched.*HF_TOKEN"):
         folder_of(NAME, tmp_path)
 
 

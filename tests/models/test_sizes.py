@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.pipeline.made import encoder_folder
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import EncoderShape, encoder_shape
-from tunewright.models.sizes import Sizes, shape_of, sizes_in, sizes_of
+from tunewright.models.sizes import Sizes, entry_of, shape_of, sizes_in, sizes_of
 from tunewright.models.skeleton import skeleton
 
 
@@ -55,6 +57,51 @@ def test_a_folder_is_read_without_transformers(tmp_path: Path) -> None:
     inner = json.loads((tmp_path / "config.json").read_text("utf-8"))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": inner}), "utf-8")
     assert shape_of(str(tmp_path), Path()) == shape.model_copy(update={"head_width": 64, "more": {}})
+
+
+def folder_of(folder: Path, tensors: dict[str, tuple[int, int]], **config: object) -> str:
+    """A model's folder with these tensors."""
+    data = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8, "vocab_size": 4}
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_moe", **data, **config}), "utf-8")
+    save_file({name: np.zeros(shape, np.float16) for name, shape in tensors.items()}, folder / "model.safetensors")
+    return str(folder)
+
+
+def test_every_expert_counts(tmp_path: Path) -> None:
+    """A shape knows of one only."""
+    experts = {f"model.layers.0.mlp.experts.{n}.up_proj.weight": (8, 8) for n in range(100)}
+    found = sizes_of(folder_of(tmp_path, experts), Path())
+    assert found and found.parameters == 6400
+    (tmp_path / "consolidated.safetensors").write_bytes((tmp_path / "model.safetensors").read_bytes())
+    assert sizes_of(str(tmp_path), Path()) == found, "a second copy counts no more"
+
+
+def test_towers_and_a_tied_heads_copy_do_not_count(tmp_path: Path) -> None:
+    big = {"lm_head.weight": (100, 100), "model.layers.0.mlp.up_proj.weight": (8, 8)}
+    tied = sizes_of(folder_of(tmp_path, big, tie_word_embeddings=True), Path())
+    assert tied and tied.parameters < 1000
+    inner = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    towers = {f"model.vision_tower.{n}.weight": (100, 100) for n in range(3)}
+    seeing = sizes_of(folder_of(tmp_path, towers, model_type="gemma3", text_config=inner), Path())
+    assert seeing == tied
+
+
+@pytest.mark.parametrize("key", ["num_attention_heads", "num_hidden_layers", "hidden_size"])
+def test_a_config_with_a_size_of_zero_gives_no_sizes(key: str, tmp_path: Path) -> None:
+    assert sizes_of(folder_of(tmp_path, {}, **{key: 0}), Path()) is None
+
+
+def test_a_folder_has_an_entry_like_the_catalogues(tmp_path: Path) -> None:
+    known = catalogue()["llama-3.2-1b"]
+    assert known.shape
+    known.shape.config(known.context).save_pretrained(tmp_path)
+    found = entry_of(str(tmp_path), Path())
+    assert found and (found.kind, found.context) == ("decoder", known.context)
+    assert sizes_in(found) == Sizes.of(known.shape)
+    assert entry_of("llama-3.2-1b", tmp_path) == known
+    assert entry_of("owner/name", tmp_path) is None
+    encoder = entry_of(str(encoder_folder(tmp_path / "encoder")), Path())
+    assert encoder and (encoder.kind, encoder.context, encoder.embeddings) == ("encoder", 128, 64_000 / 1e9)
 
 
 def test_an_unknown_model_has_no_sizes(tmp_path: Path) -> None:

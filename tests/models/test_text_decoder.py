@@ -96,6 +96,33 @@ def test_a_decoder_is_copied_once_and_whole_or_not_at_all(
     assert not list((tmp_path / "cache" / "models").glob(".*.partial"))
 
 
+def test_a_decoder_is_copied_anew_where_its_model_was_changed(tmp_path: Path) -> None:
+    model, folder, cache = whole_model("gemma3"), tmp_path / "model", tmp_path / "cache"
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(CHATML, "utf-8")
+    first = text_decoder(folder, cache)
+    (folder / "tokenizer.json").write_text(CHATML.replace("im_end", "im_last"), "utf-8")
+    second = text_decoder(folder, cache)
+    assert "im_last" in (second / "tokenizer.json").read_text("utf-8")
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["text_config"]["eos_token_id"] = 7
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    third = text_decoder(folder, cache)
+    assert json.loads((third / "config.json").read_text("utf-8"))["eos_token_id"] == 7
+    (tmp_path / "other").mkdir()
+    moved = folder.rename(tmp_path / "other" / "model")
+    assert len({first, second, third, text_decoder(moved, cache)}) == 4
+
+
+def test_a_decoder_that_is_there_needs_no_cache_that_can_be_written_to(tmp_path: Path) -> None:
+    whole_model("gemma3").save_pretrained(tmp_path / "model")
+    found = text_decoder(tmp_path / "model", tmp_path / "cache")
+    for lock in (tmp_path / "cache").glob("*.lock"):
+        lock.unlink()
+    assert text_decoder(tmp_path / "model", tmp_path / "cache") == found
+    assert not list((tmp_path / "cache").glob("*.lock"))
+
+
 def holds_decoder(file: Path) -> bool:
     with safe_open(file, "pt") as tensors:
         return list(tensors.keys())[-1].startswith(("model.language_model", "language_model"))

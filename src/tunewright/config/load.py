@@ -116,7 +116,11 @@ def read_spec_file(path: str | Path) -> tuple[Path, str]:
 def _mapping(text: str, file: Path) -> dict[str, Any]:
     data = read_yaml(text, str(file))
     if not isinstance(data, dict):
-        raise UserError("The spec must be a mapping of keys to values.", where=file, fix="Compare examples/tickets.")
+        raise UserError(
+            "The spec must be a mapping of keys to values.",
+            where=file,
+            fix="For a complete one to compare with, type: tunewright init --example tickets",
+        )
     return data
 
 
@@ -129,7 +133,7 @@ def parse_spec(
         over = read_yaml(recipe_text(recipe), recipe)
         overlay(data, over)
         _displace(data, over)
-    return _validated(Spec, data, overrides, file).anchored(file.parent, allow_code=allow_code)
+    return _validated(Spec, data, overrides, file).anchored(file.parent, file=file.name, allow_code=allow_code)
 
 
 def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
@@ -34,7 +35,7 @@ from tunewright.config.sections import (
 )
 from tunewright.config.tool_list import tool_list
 from tunewright.core.artifacts import sha256_json
-from tunewright.core.regular import unreadable
+from tunewright.core.regular import resolved
 
 SPEC_FILE = "tunewright.yaml"
 RUNS = "runs"
@@ -81,14 +82,7 @@ class _Anchored(Section):
         Raises:
             UserError: the operating system can't look the path up.
         """
-        try:
-            resolved = (self.folder / relative.expanduser()).resolve()
-            resolved.lstat()
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            pass  # the code that reads it reports this
-        except (OSError, RuntimeError, ValueError) as error:
-            raise unreadable(relative, error, "Check the paths in the spec.") from None
-        return resolved
+        return resolved(self.folder, relative, "Check the paths in the spec.")
 
 
 class _WithApis(_Anchored):
@@ -184,6 +178,8 @@ docs/economics.md lists its keys."""
     seed: int = 0
     """The seed of the split, the training and the bootstrap."""
 
+    _file: str = PrivateAttr(default=SPEC_FILE)
+
     @field_validator("train")
     @classmethod
     def _loss_of_the_task(cls, train: TrainSpec, info: ValidationInfo) -> TrainSpec:
@@ -204,16 +200,22 @@ docs/economics.md lists its keys."""
             raise ValueError(f"the label '{inside[0]}' contains the separator {separator!r}: use lists of labels")
         return data
 
-    def anchored(self, folder: Path, *, allow_code: bool = False) -> Spec:
+    @property
+    def project_argument(self) -> str:
+        """What to type for this spec in a command, quoted: its folder, or its file if that has a name of its own."""
+        return quote(str(self.folder if self._file == SPEC_FILE else self.folder / self._file))
+
+    def anchored(self, folder: Path, *, file: str = SPEC_FILE, allow_code: bool = False) -> Spec:
         """Resolve this spec's paths against a folder, and read the schema or the tools that its task names.
 
         Args:
+            file: the name of the spec's file in that folder.
             allow_code: import the module that `task.schema` names, if it names one.
 
         Raises:
             UserError: the task's schema or tools can't be read or used, or need `allow_code`.
         """
-        self._folder = folder.resolve()
+        self._folder, self._file = folder.resolve(), file
         if isinstance(self.task, ExtractSpec):
             self.task.record = record_schema(self.task.record, self._folder, allow_code=allow_code)
         elif isinstance(self.task, ToolsSpec):
@@ -325,6 +327,7 @@ class MoneySpec(_WithApis):
     evaluate: Any = None
     baseline: Any = None
     export: Any = None
+    label: Any = None
     search: Any = None
     judge: Any = None
     azure: Any = None

@@ -540,7 +540,7 @@ class CostsSpec(Section):
 default the hours of the last run at the price of `azure.gpu`."""
     upkeep_usd_per_month: Annotated[float, Field(ge=0)] = 0.0
     """Other monthly costs of owning a model, in USD, beside machines, reviews, retraining and storage."""
-    horizon_months: Annotated[int, Field(ge=1)] = 12
+    horizon_months: Annotated[int, Field(ge=1, le=1_200)] = 12
     """Months within which the model must pay for its engineering."""
 
 
@@ -629,7 +629,7 @@ single servers inside it are found too."""
     database: Secret = None
     """The environment variable that holds the address of a PostgreSQL database, such as \
 postgresql://user:password@host/name. By default everything is in monitor.db beside the spec."""
-    keep_days: Annotated[int, Field(ge=1)] = 90
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """Days after which captures are deleted. Reviewed captures, daily counts and decisions stay."""
     webhook: Secret = None
     """The environment variable that holds the address to which alarms are sent, as JSON with a `text` that Slack and \

@@ -30,6 +30,9 @@ class UserError(Exception):
         fix: what to type or change next.
     """
 
+    step = ""
+    """The step of a pipeline that ended with it; empty outside of a pipeline."""
+
     def __init__(self, what: str, *, where: str | Path | None = None, why: str | None = None, fix: str | None = None):
         self.what, self.where, self.why, self.fix = what, str(where) if where else None, why, fix
         super().__init__(self.paragraph())

@@ -58,9 +58,29 @@ def read_bytes(file: Path, most: int, fix: str) -> bytes:
     return content
 
 
+def resolved(folder: Path, relative: Path, fix: str) -> Path:
+    """A path that a user named, made absolute. It need not exist.
+
+    Args:
+        folder: where relative paths start.
+        fix: the advice in the error.
+
+    Raises:
+        UserError: the operating system can't look the path up.
+    """
+    try:
+        path = (folder / relative.expanduser()).resolve()
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # the code that reads it reports this
+    except (OSError, RuntimeError, ValueError) as error:
+        raise unreadable(relative, error, fix) from None
+    return path
+
+
 def unreadable(file: Path, error: Exception, fix: str) -> UserError:
     """The error for a file that the system can't read."""
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     # A user's path may hold line breaks, or be thousands of characters long.
     name = "".join(sign if sign.isprintable() else "?" for sign in str(file))
-    return UserError(f"This can't be read: {why}.", where=shortened(name, 300), fix=fix)
+    return UserError(f"This can't be read: {why.rstrip('.')}.", where=shortened(name, 300), fix=fix)

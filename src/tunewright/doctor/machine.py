@@ -1,4 +1,4 @@
-"""Check one by one what a run needs: Python, memory, disk, extras, spec, data and base model."""
+"""Check one by one what a run needs: Python, memory, disk, extras, spec, data, prices and base model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from tunewright.config import Spec, load_spec
 from tunewright.core.errors import EXTRA_OF, Check, UserError
 from tunewright.core.processes import machine_memory
 from tunewright.data.steps import raw_files
+from tunewright.economics import price_book
+from tunewright.economics.candidates import check_prices
+from tunewright.economics.lifetimes import today
 from tunewright.inference.runtimes.vnni.library import reason_against
+from tunewright.models.catalogue import catalogue
 from tunewright.models.device import nvidia_gpus
-from tunewright.models.fetch import cache_folder
+from tunewright.models.fetch import cache_folder, require_pip
 from tunewright.models.naming import cached_folder
 from tunewright.models.resolve import locate
 from tunewright.models.sizes import sizes_of
@@ -132,21 +136,38 @@ def _project(project: Path | None, allow_code: bool) -> Iterator[Check]:
     yield Check("spec", True, f"{spec.name}: {spec.task.kind}, {task_of(spec.task).summary}")
     yield from _extras(_needed({"documents": spec.data.document, "api": spec.judge or spec.asked_apis}))
     yield _data(spec)
+    prices = _prices(spec)
+    yield prices
     yield _able(spec) or _model(spec.model, spec.folder)
     sizes = sizes_of(spec.model, spec.folder)
     if sizes is not None:
         here, steps = this_machine(), steps_to(spec, "bundle")
-        yield from memory_checks(spec, sizes, steps, lambda _: here)
+        if prices.passed:  # its remedies name machines of the price book
+            yield from memory_checks(spec, sizes, steps, lambda _: here)
         yield from disk_checks(spec, sizes, steps, Project(spec.folder).runs)
+
+
+def _failed(name: str, error: UserError) -> Check:
+    """The row of an error."""
+    found = f"{error.where}: {error.what}" if error.where else error.what
+    return Check(name, False, found, " ".join(filter(None, (error.why, error.fix))))
 
 
 def _data(spec: Spec) -> Check:
     try:
         count = sum(map(len, raw_files(spec).values()))
     except UserError as error:
-        fix = "Correct the paths under `data:`; they start at the spec's folder."
-        return Check("data files", False, f"missing: {error.where}", fix)
+        return _failed("data files", error)
     return Check("data files", True, f"{count} files")
+
+
+def _prices(spec: Spec) -> Check:
+    try:
+        book = price_book(spec.price_file)
+        check_prices(spec, book, today())
+    except UserError as error:
+        return _failed("prices", error)
+    return Check("prices", True, f"machines of {book.as_of}, APIs of {book.apis_as_of}")
 
 
 def _able(spec: Spec) -> Check | None:
@@ -154,7 +175,7 @@ def _able(spec: Spec) -> Check | None:
     try:
         require_able(spec)
     except UserError as error:
-        return Check("base model", False, error.what, " ".join(filter(None, (error.why, error.fix))))
+        return _failed("base model", error)
     return None
 
 
@@ -163,6 +184,9 @@ def _model(model: str, anchor: Path) -> Check:
     if folder:
         return Check("base model", True, f"{model} in {folder}")
     try:
-        return Check("base model", True, f"{model}: {locate(model, anchor)}")
+        place = locate(model, anchor)
+        if (entry := catalogue().get(model)) and entry.wheel:
+            require_pip()
     except UserError as error:
-        return Check("base model", False, error.what, " ".join(filter(None, (error.why, error.fix))))
+        return _failed("base model", error)
+    return Check("base model", True, f"{model}: {place}")

@@ -14,15 +14,16 @@ from tunewright.data.readers import read
 from tunewright.economics.candidates import check_apis
 from tunewright.economics.cost import Cost, Service, api_cost, host_cost, tokens_by_letters, usd
 from tunewright.economics.hosting import Hosting, hosting_of
-from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today, uncached
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.economics.saving import ApiBill, Saving, aim, bills_of
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_of
-from tunewright.models.catalogue import catalogue
+from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.encoders import unable
-from tunewright.models.linear_model import LINEAR
-from tunewright.models.naming import require_known
+from tunewright.models.linear_model import LINEAR, unable_linear
+from tunewright.models.naming import published_name, require_known
+from tunewright.models.sizes import entry_of
 from tunewright.tasks import Example, task_of
 from tunewright.tasks.input_form import InputForm
 
@@ -68,18 +69,22 @@ class Assessment:
     answer_tokens: float
     stale: str = ""
     """A sentence that the prices are old; empty where they are not."""
+    left_out: str = ""
+    """Why models that the spec names are not assessed; empty where all are."""
+    uncached: str = ""
+    """A sentence that the prompt cache of the API paid for today is not counted; empty where it costs no less."""
 
 
 def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     """Compare the ways of answering by their cost.
 
     Raises:
-        UserError: tokens, API, machine or model are not known.
+        UserError: tokens, API, machine or model are not known, or the model can't do the task.
     """
     check_apis(spec, book, today())
     price = book.api(spec.api.model)
     prompt, answer = _tokens(spec)
-    own = _own(spec, book, prompt, answer)
+    own, left_out = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     rest = upkeep_of(spec, book, letters=letters_of(prompt, answer))
     now, *others = _apis(spec, book, prompt, answer)
@@ -105,9 +110,22 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
     requests = spec.traffic.requests_per_month
     month = rest.at(requests)
-    ways = [now, batch, *others, _classical(spec, book, month), *(_way(each, month, requests) for each in own)]
+    classical = _way(_linear(spec, book), month, requests, "TF-IDF + linear SVM")
+    ways = [now, batch, *others, classical, *(_way(each, month, requests) for each in own)]
     sentence = _sentence(spec, now, cheap, best, scenario, saving, month)
-    return Assessment(ways, best, money, saving, sentence, book.as_of, prompt, answer, stale(book, today()))
+    return Assessment(
+        ways,
+        best,
+        money,
+        saving,
+        sentence,
+        book.as_of,
+        prompt,
+        answer,
+        stale(book, today()),
+        left_out,
+        uncached(now.label, price),
+    )
 
 
 def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
@@ -172,7 +190,8 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     return prompt or sent, answer or written
 
 
-def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
+def _linear(spec: MoneySpec, book: PriceBook) -> Hosting:
+    """The estimate for a linear model, on the machine that the spec names."""
     service = Service(_SVM_SECONDS, _SVM_SECONDS, spec.goal.p95_ms / 1000)
     cost = host_cost(
         book.machine(spec.traffic.machine),
@@ -180,37 +199,68 @@ def _classical(spec: MoneySpec, book: PriceBook, upkeep_usd: float) -> Way:
         requests=spec.traffic.requests_per_month,
         peak_to_average=spec.traffic.peak_to_average,
         redundancy=spec.traffic.redundancy,
-        upkeep_usd=upkeep_usd,
     )
-    return Way("TF-IDF + linear SVM", cost, service.slowest, f"{spec.traffic.machine}; chooses labels only")
+    return Hosting(LINEAR, spec.traffic.machine, service, cost)
 
 
-def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Hosting]:
-    known = catalogue()
-    requested = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
-    requested.pop(LINEAR, None)  # it is priced by itself
-    for model in requested:
-        require_known(model, spec.folder)
+def _own(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> tuple[list[Hosting], str]:
+    """(the estimates for the models that the spec names, or for some of each size where it names none; why some that it
+    names have none).
+
+    Raises:
+        UserError: none of the named models can be assessed.
+    """
     kind = spec.task.get("kind") if isinstance(spec.task, dict) else None
-    refused = {model: error for model in requested if model in known and (error := _unable(kind, model))}
-    if refused and len(refused) == len(requested):
+    named = dict.fromkeys(filter(None, (spec.model, *spec.candidates)))
+    for model in named:
+        require_known(model, spec.folder)
+    entries = {model: entry_of(model, spec.folder) for model in named}
+    if not named:
+        entries = {model: catalogue()[model] for model in _SIZES}
+        if all(_unable(kind, model, entry) for model, entry in entries.items()):
+            entries = {model: catalogue()[model] for model in _ENCODERS}
+    refused = {model: error for model, entry in entries.items() if (error := _unable(kind, model, entry))}
+    able = {model: entry for model, entry in entries.items() if model not in refused}
+    if not able:
         raise next(iter(refused.values()))
-    named = [model for model in requested if model in known and model not in refused]
-    usual = [model for model in _SIZES if not _unable(kind, model)] or _ENCODERS
-    hostings = (hosting_of(spec, name, known[name], book, prompt, answer) for name in named or usual)
-    return [each for each in hostings if each]
+    left_out = f"Not assessed: {' '.join(each.what for each in refused.values())}" if named and refused else ""
+    if [*able] == [LINEAR]:  # beside other models the table's linear SVM stands for it
+        return [_linear(spec, book)], left_out
+    hostings = (
+        hosting_of(spec, _name(model, spec), entry, book, prompt, answer) for model, entry in able.items() if entry
+    )
+    return [each for each in hostings if each], left_out
 
 
-def _unable(kind: str | None, model: str) -> UserError | None:
-    """Why a model of the catalogue can't do a kind of task; None where it can, or the kind is not known."""
-    return unable(kind, model, encoder=catalogue()[model].kind == "encoder") if kind else None
+def _unable(kind: str | None, model: str, entry: CatalogueEntry | None) -> UserError | None:
+    """Why a model can't be assessed for a kind of task; None where it can.
+
+    Args:
+        kind: None: it is not known.
+        entry: the model's; None: nothing is known of its size.
+    """
+    if model == LINEAR:
+        return unable_linear(kind) if kind else None
+    if entry is None:
+        return UserError(
+            f"Nothing here says how large {model} is, so it has no estimate.",
+            where="model",
+            fix="Name a model of about its size: tunewright models ls. Or name a folder with its config.json.",
+        )
+    return unable(kind, model, encoder=entry.kind == "encoder") if kind else None
 
 
-def _way(hosting: Hosting, upkeep_usd: float, requests: float) -> Way:
+def _name(model: str, spec: MoneySpec) -> str:
+    """A model's name in tables: the catalogue's, or the last part of a path."""
+    return model if model in catalogue() else published_name(model, spec.folder)
+
+
+def _way(hosting: Hosting, upkeep_usd: float, requests: float, label: str = "") -> Way:
     late = "" if hosting.in_time else "; too slow"
+    note = "; chooses labels only" if hosting.model == LINEAR else f", estimated{late}"
     month = hosting.cost.usd_per_month + upkeep_usd
     cost = Cost(month, month / requests * 1000, hosting.cost.replicas)
-    return Way(f"{hosting.model}, tuned", cost, hosting.service.slowest, f"{hosting.machine}, estimated{late}")
+    return Way(label or hosting.label, cost, hosting.service.slowest, f"{hosting.machine}{note}")
 
 
 def _bill(name: str, way: Way) -> ApiBill:
@@ -269,10 +319,15 @@ def _sentence(
     if work:
         payback += f", and leaves ${left:,.0f} for {', '.join(work)} within {costs.horizon_months} months"
     return (
-        f"Worth a try: a tuned {own.model} on {own.cost.replicas} x {own.machine} would cost about "
+        f"Worth a try: {_called(own)} on {own.cost.replicas} x {own.machine} would cost about "
         f"${scenario.own_month.usd_per_month:,.0f} a month against ${now:,.0f} for {spec.api.model}, if it is as good, "
         f"which only a training shows; it pays {volume}{payback}.{counted}{end}"
     )
+
+
+def _called(own: Hosting) -> str:
+    """What sentences call a model of your own."""
+    return "a linear model" if own.model == LINEAR else f"a tuned {own.model}"
 
 
 def _volume(scenario: Scenario) -> str:
@@ -294,6 +349,6 @@ def _in_its_place(spec: MoneySpec, cheap: Way | None, own: Hosting | None, upkee
         return f"In its place {theirs}; none of these models answers within {spec.goal.p95_ms:,.0f} ms.{unseen}"
     ours = own.cost.usd_per_month + upkeep_usd
     return (
-        f"In its place {theirs}, and a tuned {own.model} on {own.cost.replicas} x {own.machine} about ${ours:,.0f}: "
+        f"In its place {theirs}, and {_called(own)} on {own.cost.replicas} x {own.machine} about ${ours:,.0f}: "
         f"measure which of them does the job.{unseen}"
     )

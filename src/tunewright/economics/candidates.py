@@ -1,4 +1,4 @@
-"""Checks of the APIs that a spec names against the price book, before anything is asked or trained."""
+"""Checks of the APIs and machines that a spec names against the price book, before anything is asked or trained."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from tunewright.config import ApiSpec, MoneySpec, Spec
 from tunewright.core.errors import UserError, did_you_mean
 from tunewright.economics.lifetimes import Lifetime, lifetime
 from tunewright.economics.prices import ApiPrice, PriceBook
+
+
+def check_prices(spec: Spec, book: PriceBook, day: date) -> None:
+    """Check that all that a run prices has a price.
+
+    Raises:
+        UserError: as `check_apis`; or the machine that serves, or the judge, has no price.
+    """
+    check_apis(spec, book, day)
+    book.machine(spec.traffic.machine)
+    if spec.judge and spec.judge.priced_as:
+        book.api(spec.judge.priced_as, "judge.priced_as")
 
 
 def check_apis(spec: Spec | MoneySpec, book: PriceBook, day: date) -> None:

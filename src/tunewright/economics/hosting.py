@@ -9,14 +9,18 @@ these figures are too high for it. Such figures are good to a factor of two; the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from tunewright.config import MoneySpec, Spec
+from tunewright.config.sections import ExportSpec
+from tunewright.core.errors import UserError, did_you_mean
 from tunewright.economics.cost import Cost, Service, host_cost
 from tunewright.economics.machines import free_memory, vllm_room
 from tunewright.economics.memory import GIB, serving
 from tunewright.economics.prices import Card, MachinePrice, PriceBook
 from tunewright.economics.speed import SERVED_BANDWIDTH, SERVED_PRODUCTS
 from tunewright.models.catalogue import CatalogueEntry
+from tunewright.models.linear_model import LINEAR
 from tunewright.models.sizes import sizes_in
 
 _MOST_AT_ONCE = 64
@@ -36,6 +40,11 @@ class Hosting:
     machine: str
     service: Service
     cost: Cost
+
+    @property
+    def label(self) -> str:
+        """What tables call the model."""
+        return f"{self.model}, {'fitted' if self.model == LINEAR else 'tuned'}"
 
     @property
     def in_time(self) -> bool:
@@ -101,10 +110,20 @@ def hosting_of(
 
 
 def _precision(spec: Spec | MoneySpec) -> str:
+    """The precision of the served weights.
+
+    Raises:
+        UserError: there is no such precision.
+    """
     if isinstance(spec, Spec):
         return spec.export.precision
     export = spec.export if isinstance(spec.export, dict) else {}
-    return str(export.get("precision", "int8"))
+    known = get_args(ExportSpec.model_fields["precision"].annotation)
+    precision = str(export.get("precision", ExportSpec().precision))
+    if precision not in known:
+        fix = did_you_mean(precision, known, f"It is one of: {', '.join(known)}.")
+        raise UserError(f"There is no precision '{precision}'.", where="export.precision", fix=fix)
+    return precision
 
 
 def service_of(

@@ -107,6 +107,20 @@ def thinking(name: str, price: ApiPrice, effort: str | None = None) -> str:
     return f"{name} may think before it answers, which is billed as output and not in that figure{off}"
 
 
+def uncached(name: str, price: ApiPrice) -> str:
+    """A sentence that an estimate takes all of an API's prompt for new; empty where its cache costs no less.
+
+    Args:
+        name: the API's name in the sentence.
+    """
+    if price.usd_cached is None or price.usd_cached >= price.usd_in:
+        return ""
+    return (
+        f"All of {name}'s prompt is priced as new, because nobody counted what its cache holds. That would cost "
+        f"${price.usd_cached:g} instead of ${price.usd_in:g} a million tokens, so a month of it may cost less."
+    )
+
+
 def stale(book: PriceBook, day: date) -> str:
     """A warning where the price book is too old to rely on; else empty."""
     age = book.age_days(day)

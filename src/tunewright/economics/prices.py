@@ -28,6 +28,8 @@ _BOOKS = 16
 """Books that are kept."""
 
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
 
 
 def _day(value: object) -> object:
@@ -51,16 +53,16 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    gib: float
+    gib: Amount
     """Memory of a whole card, GiB, as sold."""
-    free_gib: float | None = None
+    free_gib: Amount | None = None
     """Memory that CUDA reports, less than `gib` because of the driver and error correction. None: not known, so all of
     it."""
-    tflops: float
+    tflops: Amount
     """Sustained dense products in 16 bits with large matrices, TFLOP/s; a program reaches a share of it."""
-    tflops32: float
+    tflops32: Amount
     """Dense products in float32, TFLOP/s, peak."""
-    gb_per_second: float
+    gb_per_second: Amount
     """Memory bandwidth, GB/s, peak."""
     bfloat16: bool = True
     """Whether it computes in bfloat16; otherwise it trains in float16."""
@@ -72,17 +74,17 @@ class Gpu(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     card: str
-    gib: float
+    gib: Amount
     """Memory of each, GiB; less than the card's where the machine has a share of one."""
-    count: int = 1
+    count: Count = 1
 
 
 class MachinePrice(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     usd_per_hour: Price
-    cores: int
-    memory_gib: float | None = None
+    cores: Count
+    memory_gib: Amount | None = None
     """Main memory; None: not known, so nothing is refused for lack of it."""
     gpu: Gpu | None = None
     scales_to_zero: bool = False
@@ -195,9 +197,10 @@ class PriceBook(BaseModel):
         """
         return _find(name, self.machines, key, f"Known: {', '.join(self.machines)}.")
 
-    def api(self, name: str) -> ApiPrice:
+    def api(self, name: str, key: str = "api.model") -> ApiPrice:
+        """An API; as `machine`."""
         otherwise = "See: tunewright models prices. To price any other, write your own book: docs/economics.md"
-        return _find(name, self.apis, "api.model", otherwise)
+        return _find(name, self.apis, key, otherwise)
 
     def batch_of(self, price: ApiPrice) -> float:
         """The price of an API's answers within a day, as a share of its usual price."""

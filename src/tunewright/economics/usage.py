@@ -38,7 +38,7 @@ def usd_by_book(
         tier: the service tier that the answer was billed at, as it says; None: it says nothing.
     """
     name = name_in_book(book, asked, answered)
-    factor = _factor(book.apis[name], (tier or "").lower()) if name else None
+    factor = _factor(book, book.apis[name], (tier or "").lower()) if name else None
     return None if name is None or factor is None else factor * usage.usd(book.apis[name])
 
 
@@ -66,13 +66,13 @@ def _found(book: PriceBook, name: str | None) -> str | None:
     return None
 
 
-def _factor(price: ApiPrice, tier: str) -> float | None:
+def _factor(book: PriceBook, price: ApiPrice, tier: str) -> float | None:
     """What the usual price is multiplied with in a service tier; None: not known."""
     if tier in _STANDARD:
         return 1.0
     if tier in _FAST:
         return price.fast
-    return price.batch if tier in _BATCH else None
+    return book.batch_of(price) if tier in _BATCH else None
 
 
 def read_usage(block: Any) -> TokenUsage | None:

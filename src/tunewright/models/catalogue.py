@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
 Pooling = Literal["mean", "cls"]
 """How an encoder's tokens become one vector. mean: of all tokens; cls: the first one, which stands for the text."""
@@ -37,13 +37,13 @@ class Shape(BaseModel):
 
     type: str
     """transformers' name of the architecture."""
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    intermediate: int
-    vocabulary: int
-    head_width: int | None = None
+    hidden: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    intermediate: PositiveInt
+    vocabulary: PositiveInt
+    head_width: PositiveInt | None = None
     """If it is not hidden / heads."""
     tied: bool = False
     """Whether the head is the embedding."""

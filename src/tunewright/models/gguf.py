@@ -34,6 +34,8 @@ def gguf_to_folder(gguf: Path, folder: Path) -> Path:
     Raises:
         UserError: the file can't be read as GGUF.
     """
+    if folder.exists():  # so that a cache that can't be written to will do
+        return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if folder.exists():

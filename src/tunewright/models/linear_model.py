@@ -33,6 +33,17 @@ _CHARACTERS = (2, 3, 4)
 Floats = npt.NDArray[np.float32]
 
 
+def unable_linear(kind: str) -> UserError | None:
+    """The reason why a linear model can't do a kind of task; None if it can."""
+    if kind in ("classify", "multi_label"):
+        return None
+    return UserError(
+        f"A linear model can't do this task: it is {kind}, and a linear model chooses a label.",
+        where="model",
+        fix="Choose a model that writes: tunewright models ls",
+    )
+
+
 def ngrams(text: str) -> tuple[list[str], list[str]]:
     """(words and pairs of neighbouring words, parts of words), with repetitions."""
     text = text.lower()

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError, did_you_mean
+from tunewright.core.regular import resolved
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.encoders import ENCODERS, POOLING
 from tunewright.models.fetch import cache_folder
@@ -26,8 +27,12 @@ _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*", re.ASCII)
 
 
 def local_path(model: str, anchor: Path) -> Path:
-    """The path that `model` is if it names a folder or a file."""
-    return (anchor / Path(model).expanduser()).resolve()
+    """The path that `model` is if it names a folder or a file.
+
+    Raises:
+        UserError: the operating system can't look such a path up.
+    """
+    return resolved(anchor, Path(model), "Check `model:` in the spec.")
 
 
 def require_known(model: str, anchor: Path) -> None:

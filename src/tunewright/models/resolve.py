@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tunewright.core.artifacts import sha256_json
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, as_user_error
 from tunewright.models.catalogue import CatalogueEntry, Pooling, catalogue
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.encoders import ENCODERS, POOLING, LocalEncoder, read_encoder
@@ -283,9 +283,13 @@ def _hub_tokenizer(hub_id: str, name: str) -> Path:
 
 
 def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
-    """A hub folder with the files that match: from the hub's local cache if it has them, otherwise from the hub."""
+    """A hub folder with the files that match: from the hub's local cache if it has them, otherwise from the hub.
+
+    Raises:
+        UserError: the model can't be fetched, or the cache's disk is full or can't be written to.
+    """
     from huggingface_hub import constants
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         snapshot = _matching(hub_id, patterns, only_cached=True)
@@ -304,6 +308,10 @@ def _snapshot(hub_id: str, name: str, patterns: list[str]) -> Path:
     try:
         return _matching(hub_id, patterns, only_cached=False)
     except Exception as error:  # noqa: BLE001 (the hub's client passes on the errors of its network library)
+        # The hub's own errors are OSErrors too.
+        own = isinstance(error, (HfHubHTTPError, LocalEntryNotFoundError))
+        if not own and (of_machine := as_user_error(error, Path(constants.HF_HUB_CACHE))):
+            raise of_machine from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"The base model '{name}' ({hub_id}) could not be fetched.",

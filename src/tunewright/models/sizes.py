@@ -8,16 +8,18 @@ from typing import Any
 
 from tunewright.core.errors import UserError
 from tunewright.models.catalogue import CatalogueEntry, Shape, catalogue
-from tunewright.models.encoders import encoder_shape
-from tunewright.models.files import read_object
+from tunewright.models.encoders import encoder_shape, window_of
+from tunewright.models.files import loading, read_object
 from tunewright.models.linear_model import LINEAR
-from tunewright.models.naming import Kind, cached_folder
+from tunewright.models.naming import Kind, cached_folder, local_path
+from tunewright.models.tensor_files import ALONE, Weights
+from tunewright.models.text_decoder import HEAD, decoder_name, is_composite
 
 _WITH_BIASES = ("qwen2",)
 """Types whose queries, keys and values have biases."""
 _MORE = 1.03
 """A model with more parameters than this times its shape's has parts that a shape does not cover, such as embeddings of
-each layer."""
+each layer, or several experts in a layer."""
 _CONFIG = "config.json"
 
 
@@ -92,6 +94,10 @@ class Sizes:
         count = int(parameters)
         return cls(count, 0, 0, 0, 0, 1, 0, 0, 0, "")
 
+    def counted(self, parameters: int) -> Sizes:
+        """These sizes with a parameter count that is known, if it is clearly more than the shape's."""
+        return replace(self, parameters=parameters) if parameters > _MORE * self.parameters else self
+
 
 def sizes_of(model: str, anchor: Path) -> Sizes | None:
     """The sizes of a base model in the catalogue or in a folder on this machine; None if its shape is unknown before
@@ -108,7 +114,7 @@ def sizes_of(model: str, anchor: Path) -> Sizes | None:
     if encoder := encoder_shape(config):
         return Sizes.of_encoder(encoder.parameters, encoder.embeddings)
     shape = shape_in(config)
-    return Sizes.of(shape) if shape else None
+    return Sizes.of(shape).counted(_stored_numbers(local_path(model, anchor), shape)) if shape else None
 
 
 def sizes_in(entry: CatalogueEntry) -> Sizes:
@@ -118,8 +124,32 @@ def sizes_in(entry: CatalogueEntry) -> Sizes:
     named = int(1e9 * entry.parameters)
     if entry.shape is None:
         return Sizes.roughly(named)
-    sizes = Sizes.of(entry.shape)
-    return replace(sizes, parameters=named) if named > _MORE * sizes.parameters else sizes
+    return Sizes.of(entry.shape).counted(named)
+
+
+def entry_of(model: str, anchor: Path) -> CatalogueEntry | None:
+    """The catalogue's entry of a base model, or one for a folder on this machine; None if its size is unknown before
+    fetching it.
+
+    Raises:
+        UserError: the folder's config.json gives no size of its window.
+    """
+    if entry := catalogue().get(model):
+        return entry
+    sizes, config = sizes_of(model, anchor), _config_of(model, anchor)
+    if sizes is None or sizes.kind == LINEAR:
+        return None
+    with loading(local_path(model, anchor) / _CONFIG, "The model's config.json"):
+        context = window_of(config.get("text_config") or config)
+    return CatalogueEntry(
+        hub=model,
+        parameters=sizes.parameters / 1e9,
+        embeddings=sizes.embedding / 1e9 if sizes.kind == "encoder" else 0.0,
+        context=context,
+        licence="",
+        kind=sizes.kind,
+        shape=shape_in(config),
+    )
 
 
 def shape_of(model: str, anchor: Path) -> Shape | None:
@@ -129,11 +159,24 @@ def shape_of(model: str, anchor: Path) -> Shape | None:
 
 def _config_of(model: str, anchor: Path) -> dict[str, Any]:
     """The config.json of a model on this machine; empty if there is none."""
-    folder = cached_folder(model) or (anchor / Path(model).expanduser()).resolve()
     try:
-        return read_object(folder / _CONFIG)
+        return read_object((cached_folder(model) or local_path(model, anchor)) / _CONFIG)
     except (OSError, UserError):
         return {}
+
+
+def _stored_numbers(folder: Path, shape: Shape) -> int:
+    """The numbers of a decoder's weights, by the headers of its files; 0 if they can't be read."""
+    try:
+        files = Weights(folder).files
+        is_alone = not is_composite(folder)
+    except (OSError, UserError):
+        return 0
+    # transformers reads no other file beside this one, such as a second copy of the weights.
+    read = [file for file in files if file.path.name == ALONE] or files
+    names = {name: name if is_alone else decoder_name(name) for file in read for name in file}
+    kept = {name for name, inner in names.items() if inner and not (shape.tied and inner == HEAD)}
+    return sum(file[name].raw.size for file in read for name in file if name in kept)
 
 
 def shape_in(config: Any) -> Shape | None:

@@ -14,13 +14,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from tunewright.core.artifacts import sha256_json
+from tunewright.core.artifacts import sha256_file, sha256_json
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.models.tensor_files import ALONE, INDEX, TensorWriter, Weights
 
+HEAD = "lm_head.weight"
+"""The decoder's output matrix, which a tied model need not have."""
 _INSIDE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?")
 """The prefix of the decoder's tensors beside the towers', in the older and the newer spelling."""
+_CONFIG = "config.json"
 _COPIED = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,7 +36,7 @@ _COPIED = (
 
 def is_composite(folder: Path) -> bool:
     """Whether a model's folder holds more than a text decoder."""
-    return "text_config" in json.loads((folder / "config.json").read_text("utf-8"))
+    return "text_config" in json.loads((folder / _CONFIG).read_text("utf-8"))
 
 
 def text_decoder(folder: Path, cache: Path) -> Path:
@@ -44,9 +47,9 @@ def text_decoder(folder: Path, cache: Path) -> Path:
     """
     if not is_composite(folder):
         return folder
-    files = sorted(folder.glob("*.safetensors"))
-    key = sha256_json([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files])
-    target = cache / f"{folder.name}-text-{key[:12]}"
+    target = cache / f"{folder.name}-text-{_key(folder)[:12]}"
+    if target.exists():  # so that a cache that can't be written to will do
+        return target
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if not target.exists():
@@ -63,9 +66,16 @@ def text_decoder(folder: Path, cache: Path) -> Path:
     return target
 
 
+def _key(folder: Path) -> str:
+    """A hash that changes when a model's folder gets other weights, another config or another tokenizer."""
+    weights = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in folder.glob("*.safetensors")]
+    read = [(name, sha256_file(folder / name)) for name in (_CONFIG, *_COPIED) if (folder / name).is_file()]
+    return sha256_json([str(folder.resolve()), sorted(weights), read])
+
+
 def decoder_name(name: str) -> str | None:
     """The name of a tensor in the decoder; None if it belongs to a tower."""
-    if name == "lm_head.weight":
+    if name == HEAD:
         return name
     prefix = _INSIDE.match(name)
     if not prefix:
@@ -94,7 +104,7 @@ def _write(folder: Path, target: Path) -> None:
         )
     if len(files) > 1:
         (target / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), "utf-8")
-    _config(folder, tied="lm_head.weight" not in weight_map).save_pretrained(target)
+    _config(folder, tied=HEAD not in weight_map).save_pretrained(target)
     for name in _COPIED:
         if (folder / name).is_file():
             shutil.copy(folder / name, target / name)
@@ -104,7 +114,7 @@ def _config(folder: Path, *, tied: bool) -> Any:
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    whole = json.loads((folder / "config.json").read_text("utf-8"))
+    whole = json.loads((folder / _CONFIG).read_text("utf-8"))
     text = {"eos_token_id": whole.get("eos_token_id"), **whole["text_config"]}
     config = AutoConfig.for_model(**{name: value for name, value in text.items() if value is not None})
     config.tie_word_embeddings = tied

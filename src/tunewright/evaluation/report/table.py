@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Any
 
 _CHEAPEST = 4
@@ -50,14 +50,14 @@ def print_summary(
     data: dict[str, Any],
     html: Path,
     bundle: Path,
-    project: Path,
+    arguments: Sequence[str],
     ladder: Mapping[str, Any] | None = None,
     page: Path | None = None,
 ) -> None:
     """Print the table, the parity chain, the verdict and the report's path on standard output.
 
     Args:
-        project: the folder of the spec, for the command to type next.
+        arguments: those of `tunewright run`, for the command to type next.
         ladder: how the ladder came to this candidate; see `tunewright.ladder.page.plain`.
         page: the page that shows all candidates.
     """
@@ -113,7 +113,8 @@ def print_summary(
     sentence = ladder["sentence"] if ladder else verdict["sentence"]
     console.print(Text.assemble("\nVerdict: ", decision, f". {sentence}"), soft_wrap=True)
     if verdict["measure"]:
-        console.print(f"Measure: tunewright run {quote(_short(project))} '{verdict['measure']}'", soft_wrap=True)
+        command = ["tunewright", "run", *arguments, verdict["measure"]]
+        console.print(f"Measure: {join(command)}", soft_wrap=True)
     console.print(f"Report:  {_short(html)}", soft_wrap=True)
     if page:
         console.print(f"All candidates: {_short(page)}", soft_wrap=True)

@@ -10,7 +10,7 @@ from statistics import fmean
 from tunewright.config import ApiSpec, Spec
 from tunewright.economics import Cost, PriceBook, api_cost, host_cost
 from tunewright.economics.cost import LATE, Service, cold_share
-from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today
+from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today, uncached
 from tunewright.economics.prices import ApiPrice, MachinePrice
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, upkeep_of
@@ -145,6 +145,8 @@ class Comparison:
     """A sentence that the prices are old; empty where they are not."""
     own: str = ""
     """What sentences call your own model."""
+    uncached: str = ""
+    """A sentence that the prompt cache of the API paid for today is not counted; empty where it is or costs no less."""
     measured_on: str = ""
     """A sentence that names the machine on which latency was measured and compares it with the priced one."""
 
@@ -224,6 +226,7 @@ def compare(
         usage_from,
         stale(prices, today()),
         cascade or own_model(spec),
+        "" if usage_from == "api" else uncached(now.label, price),
         _measured_on(spec, machine, measured) if measured else "",
     )
 
