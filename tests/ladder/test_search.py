@@ -313,6 +313,26 @@ def test_where_neither_part_does_it_a_cascade_of_both_may(monkeypatch: pytest.Mo
     assert climb(spec, steps)[1].best == "small → middle"
 
 
+def test_a_candidate_that_does_the_job_ends_the_search_though_its_cascade_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "weigh", of_middle)
+    spec = make_spec().model_copy(update={"candidates": NAMES})
+    verdicts, ran = {"small": MISSED, "middle": MET, "large": MET}, []
+
+    def run(each: Spec) -> Run:
+        ran.append(each.model)
+        return Run(each.model, verdicts[each.model])
+
+    steps = Steps(run, lambda cascade: Run(cascade.name, MISSED), forecast=known())
+    assert climb(spec, steps)[1].best == "middle"
+    assert ran == ["small", "middle", "middle"], "the second time it becomes the latest again"
+    verdicts["middle"] = ended("cascade", usd=40.0, a="80 %")
+    ran.clear()
+    assert "middle with the API behind it does the job for $40" in climb(spec, steps)[1].stopped
+    assert "large" not in ran
+
+
 def test_a_cascade_takes_the_time_of_its_parts_and_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def outputs(of: str, *steps: str) -> dict[str, Path]:
         return {step: Path("/nowhere", f"{step}-{of}") for step in steps}
@@ -342,7 +362,7 @@ def test_a_candidate_that_the_search_comes_back_to_is_not_trained_again(
 ) -> None:
     ran: list[tuple[str, str | None, bool]] = []
 
-    def bring_up_to_date(candidate: Spec, step: str, runs: Any, from_step: str | None, force: bool, on: str) -> None:  # noqa: ARG001
+    def bring_up_to_date(candidate: Spec, _step: str, _runs: Any, from_step: Any, force: bool, *_: object) -> None:
         ran.append((candidate.model, from_step, force))
 
     def came_back(spec: Spec, steps: Steps[Any], *, every: bool) -> tuple[Any, None]:  # noqa: ARG001
@@ -381,15 +401,18 @@ def test_a_candidate_that_can_t_do_the_task_is_left_out_with_its_reason() -> Non
         climb(spec.model_copy(update={"candidates": ("linear", "bert-base")}), steps)
 
 
-def failing(*faults: str | None) -> tuple[str, dict[str, str], list[str]]:
-    """(the best, what was left out, what was begun) of three candidates whose runs fail so, or meet all targets."""
+def failing(*faults: str | None, step: str = "train") -> tuple[str, dict[str, str], list[str]]:
+    """(the best, what was left out, what was begun) of three candidates whose runs fail so at a step, or meet all
+    targets."""
     began: list[str] = []
     of_name = dict(zip(NAMES, faults, strict=True))
 
     def run(each: Spec) -> Run:
         began.append(each.model)
         if fault := of_name[each.model]:
-            raise UserError(fault, fix="Mend it.")
+            error = UserError(fault, fix="Mend it.")
+            error.step = step
+            raise error
         return Run(each.model, MET)
 
     spec = make_spec().model_copy(update={"candidates": NAMES})
@@ -415,7 +438,14 @@ def test_faults_of_two_candidates_may_name_folders_of_their_own() -> None:
 def test_a_fault_of_the_data_ends_the_search_at_once() -> None:
     with pytest.raises(UserError, match="D002"):
         failing("The data can't be used: D002 train: 1 rows have a label the spec lacks.", None, None)
-    assert failing("The data can't be used: D020 train: 1 rows are longer than 512 tokens.", None, None)[0] == "middle"
+    too_long = "The data can't be used: D020 train: 1 rows are longer than 512 tokens."
+    assert failing(too_long, None, None, step="split")[0] == "middle"
+
+
+@pytest.mark.parametrize("step", ["split", "baseline"])
+def test_a_fault_of_a_step_that_all_candidates_share_ends_the_search_at_once(step: str) -> None:
+    with pytest.raises(UserError, match="does not answer"):
+        failing("The API does not answer.", None, None, step=step)
 
 
 def test_where_all_fail_the_last_fault_is_reported() -> None:

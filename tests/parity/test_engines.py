@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tunewright.inference.predictors import Answer
 from tunewright.parity import engines as module
 from tunewright.parity.engines import Elsewhere, elsewhere
 from tunewright.tasks import Example, Message
+from tunewright.tasks.extract import ExtractTask
 
 pytestmark = pytest.mark.slow  # transformers is imported
 
@@ -76,3 +78,12 @@ def test_an_engine_that_fails_loses_no_run(compared: Callable[..., dict[str, Els
     row = compared(lambda *_: fault)["llama.cpp, Q8_0"]
     assert str(fault) in row.summary
     assert row.alike is None
+
+
+def test_where_every_document_is_read_in_windows_no_engine_is_asked(bundle: Bundle, tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"vendor": {"type": "string"}}, "required": ["vendor"]}
+    windowed = replace(bundle, task=ExtractTask("Read this.", schema, window=16))
+    long = example("a line of a long document\n" * 9, '{"vendor": "Acme"}')
+    rows = elsewhere(windowed, bundle.folder.parent / "merged", {"test": [long]}, [], tmp_path)
+    assert len(rows) == 3
+    assert {row.summary for row in rows} == {f"{row.engine}: not asked. {module._IN_WINDOWS}" for row in rows}

@@ -177,7 +177,7 @@ def test_a_limit_of_the_spec_below_the_encoders_is_kept(tmp_path: Path) -> None:
         stream.write(json.dumps({"text": "refund ".ljust(49, "z"), "label": "refund"}) + "\n")
     done = tunewright("train", str(project))
     assert done.returncode == EXIT_USER
-    assert "D020 train: 1 rows are longer than the 50 tokens" in done.stderr
+    assert "D020 train: 1 rows are longer than train.max_length = 50 tokens" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "train"])
@@ -206,6 +206,7 @@ def test_a_killed_training_resumes_and_ends_as_if_never_killed(tmp_path: Path) -
     project = write_project(tmp_path / "project", model=str(write_encoder("bert", tmp_path / "bert", 128)))
     same = [
         "train.max_steps=100",
+        "train.encoder.epochs=12",
         "train.num_checkpoints=24",
         "train.num_evaluations=3",
         "train.encoder.batch_size=8",

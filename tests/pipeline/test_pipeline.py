@@ -244,6 +244,12 @@ def test_a_second_run_in_the_same_folder_is_refused(project: Path) -> None:
         ran(project)
 
 
+def test_a_failure_names_its_step(project: Path) -> None:
+    with pytest.raises(UserError) as error:
+        ran(project, fails_at="split")
+    assert error.value.step == "split"
+
+
 def test_the_lock_is_given_back_after_a_failure(project: Path) -> None:
     with pytest.raises(UserError):
         ran(project, fails_at="check")

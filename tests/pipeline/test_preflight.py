@@ -51,6 +51,12 @@ def test_a_run_that_can_t_fit_into_memory_begins_nothing(project: Path, monkeypa
         api.sweep(spec, trials=2)
 
 
+def test_a_machine_without_a_price_is_named_before_the_first_step(project: Path) -> None:
+    with pytest.raises(UserError, match=r"no 'Standard_D2_v5' \(traffic\.machine\)"):
+        api.run(load_spec(project, ["traffic.machine=Standard_D2_v5"]))
+    assert not (project / "runs").exists()
+
+
 @pytest.mark.slow
 def test_a_containers_limit_is_what_the_command_meets(project: Path, memory_group: Callable[[int], Path]) -> None:
     group = memory_group(3 * 2**30)

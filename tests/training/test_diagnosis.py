@@ -140,6 +140,26 @@ def test_names_of_labels_change_nothing(order: list[str]) -> None:
             assert codes(same) == CODES[name], name
 
 
+def test_max_steps_is_only_to_blame_where_it_cuts() -> None:
+    short = next(
+        history for name, history in HISTORIES.items() if CODES[name] == ["T003"] and history.settings.max_steps
+    )
+    cut, epochs = (
+        replace(short, settings=short.settings.model_copy(update={"max_steps": most}))
+        for most in (short.planned, short.planned + 1)
+    )
+    assert [diagnose(each)[0].change.split("… ")[1] for each in (cut, epochs)] == [
+        "train.max_steps=null",
+        f"train.epochs={3 * short.settings.epochs:g}",
+    ]
+
+
+def test_a_heavy_validation_example_does_not_hide_that_nothing_was_learnt() -> None:
+    nothing = next(history for name, history in HISTORIES.items() if CODES[name] == ["T004"])
+    heavy = [row | {"primary_metric": 0.9} if "scores" in row else row for row in nothing.rows]
+    assert codes(replace(nothing, rows=heavy)) == ["T004"]
+
+
 def test_a_clean_training_without_a_validation_part_gets_no_diagnosis() -> None:
     rows = [row for row in CLEAN.rows if "loss" in row]
     assert codes(replace(CLEAN, rows=rows, facts=replace(CLEAN.facts, held=dict.fromkeys(CLEAN.facts.held, 0)))) == []

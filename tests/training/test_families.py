@@ -137,9 +137,8 @@ def test_accumulated_batches_take_the_steps_of_large_ones(tiny_model: tuple[str,
 
     trained = []
     for size, accumulation in ((8, 1), (3, 3)):
-        trainer = trainer_for(
-            tiny_model, tmp_path / str(size), batch_size=size, gradient_accumulation_steps=accumulation, max_steps=3
-        )
+        sizes = {"batch_size": size, "gradient_accumulation_steps": accumulation}
+        trainer = trainer_for(tiny_model, tmp_path / str(size), **sizes, epochs=3, max_steps=3)
         trainer.train()
         losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
         trained.append((losses, {n: p.detach() for n, p in trainer.model.named_parameters() if p.requires_grad}))

@@ -1,6 +1,10 @@
+"""What a training keeps: measurements through interruptions, and whether they chose an adapter."""
+
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -28,3 +32,29 @@ def measured(seed_number: int, step: int, kept: bool) -> dict[str, object]:
 def test_whether_the_validation_part_chose_an_adapter(rows: list[dict], early: bool, tmp_path: Path) -> None:
     write_jsonl(tmp_path / CURVE, rows)
     assert kept_early(tmp_path) == early
+
+
+@pytest.mark.slow
+def test_a_measurement_that_was_put_off_survives_a_second_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of step 5 was saved before its measurement; the training was killed before the next checkpoint."""
+    from transformers import TrainerControl, TrainerState
+
+    from tunewright.training.loop import callbacks
+    from tunewright.training.loop.validation import ValidationScore
+
+    score = ValidationScore([1.0, 0.0], [0.1, 0.9], 2)
+    part: Any = SimpleNamespace(score=lambda *_, **__: score, right=lambda _: {}, measure="accuracy", groups=["a", "b"])
+    monkeypatch.setattr(callbacks, "_keep", lambda *_: None)
+    for _ in range(2):
+        state = TrainerState(global_step=5, max_steps=10, log_history=[{"loss": 1.0, "step": 5}])
+        log = state.log_history
+        trainer = SimpleNamespace(
+            model_wrapped=None, engine=None, log=lambda row, log=log: log.append(row | {"step": 5})
+        )
+        callback = callbacks.Validation(trainer, part, tmp_path, 2, callbacks.Eviction())
+        callback.on_train_begin(None, state, TrainerControl())
+        assert log[-1].get("primary_metric") == 0.5
+    callback.on_train_begin(None, state, TrainerControl())
+    assert len(log) == 2, "it is measured once"

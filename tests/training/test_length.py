@@ -10,6 +10,7 @@ from tunewright.core.artifacts import write_json
 from tunewright.core.errors import UserError
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
+from tunewright.training.encoders.rows import require_short, window_for
 from tunewright.training.loop import prepare
 from tunewright.training.loop.prepare import Encoder, _check_length
 
@@ -56,3 +57,15 @@ def test_a_prompt_that_leaves_no_room_for_the_longest_answer_is_refused(
         return
     with pytest.raises(UserError, match=r"and an answer up to 400; this model reads 512 together.*task\.max_tokens"):
         encoder.rows(examples)
+
+
+@pytest.mark.parametrize(
+    ("max_length", "fix"), [(100, "Set train.max_length=300 where"), (1024, "Shorten these texts")]
+)
+def test_a_text_that_an_encoder_does_not_read_is_refused_with_the_setting_that_limits_it(
+    max_length: int, fix: str
+) -> None:
+    spec = make_spec(train={"max_length": max_length})
+    with pytest.raises(UserError) as error:
+        require_short([example("long")], [300], *window_for(spec, 256))
+    assert str(error.value.fix).startswith(fix)

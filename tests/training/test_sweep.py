@@ -12,7 +12,10 @@ import pytest
 import tunewright as tw
 from tests.conftest import tunewright, write_project
 from tunewright.core.errors import UserError
-from tunewright.training.loop.validation import ValidationPart
+from tunewright.training.diagnosis.history import CURVE
+from tunewright.training.loop import sweep
+from tunewright.training.loop.soup_training import Soup
+from tunewright.training.loop.validation import SCORES, ValidationPart
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 
@@ -82,6 +85,24 @@ def test_trials_of_several_calls_are_not_the_same_again(project: Path) -> None:
     tw.sweep(spec, trials=1)
     first, second = tw.sweep(spec, trials=2).trials
     assert first.overrides != second.overrides
+
+
+def test_of_a_trial_that_has_ended_only_its_figures_stay(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, train = [], Soup.train
+
+    def counted(self: Soup, *arguments: Any) -> Path:
+        trained.append(self.home)
+        return train(self, *arguments)
+
+    monkeypatch.setattr(Soup, "train", counted)
+    monkeypatch.setattr(sweep, "_adapter_settings", lambda *_: {"train.lr": 0.002, "train.epochs": 1.0})
+    spec = tw.load_spec(project, ["train.max_steps=2", "train.num_evaluations=1"])
+    first, second = tw.sweep(spec, trials=2).trials
+    assert first == second
+    assert len(trained) == 1, "a trial with the same settings takes the first one's result"
+    (folder,) = project.glob("runs/sweep-*/trials/*/member-0")
+    assert not [path for path in folder.iterdir() if path.is_dir()]
+    assert {SCORES, CURVE} <= {path.name for path in folder.iterdir()}
 
 
 def test_a_sweep_without_a_validation_part_is_refused(project: Path) -> None:

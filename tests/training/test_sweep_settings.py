@@ -68,6 +68,14 @@ def test_an_adapters_trial_sets_its_keys() -> None:
     assert proposed.encoder == spec.train.encoder
 
 
+def test_a_trial_that_starts_from_an_adapter_keeps_its_shape() -> None:
+    spec = make_spec(train={"init_adapter": "before/adapter", "lora": {"r": 8, "alpha": 24}, "num_seeds": 3})
+    overrides = sweep._adapter_settings(FixedTrial({"lr": 1e-3, "epochs": 2.0}), spec)
+    assert sweep.written(overrides) == "train.lr=0.001 train.epochs=4"
+    proposed = sweep._with_settings(spec, overrides).train
+    assert (proposed.lora, proposed.lr, proposed.epochs, proposed.num_seeds) == (spec.train.lora, 1e-3, 4, 1)
+
+
 @pytest.mark.parametrize(("best", "groups"), [(1.0, 40), (0.9, 40), (0.9, 400), (0.9, 20)])
 def test_trials_that_are_as_good_seldom_differ_by_more_than_the_noise(best: float, groups: int) -> None:
     """The examples of a group are right or wrong together, and the trials err independently of each other."""

@@ -259,7 +259,7 @@ def test_a_narrow_training_takes_the_steps_of_a_whole_one(
 def test_a_training_learns_what_it_is_taught(base: Path, tmp_path: Path) -> None:
     from tunewright.training.encoders.passes import logits_of
 
-    encoder = {"batch_size": 8, "lr": 2e-3, "head_lr": 2e-2}
+    encoder = {"batch_size": 8, "epochs": 14, "lr": 2e-3, "head_lr": 2e-2}
     trainer, taught = trainer_of(base, tmp_path, max_steps=40, encoder=encoder), rows(base)
     trainer.engine.objective.lowest = 1.0  # a random encoder knows nothing that slow layers would keep
     trainer.train()

@@ -10,6 +10,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.training_args import OptimizerNames
 
 from tests.conftest import make_spec
+from tunewright.training.encoders.trainer import _arguments as encoder_arguments
 from tunewright.training.loop import trainer as trainer_module
 from tunewright.training.loop.soup_training import _last_checkpoint
 from tunewright.training.loop.trainer import _arguments, planned_steps
@@ -39,6 +40,19 @@ def test_planned_steps_are_those_that_transformers_takes(
     trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=list(range(rows)))
     *_, steps = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
     assert planned(rows, batch_size=batch, gradient_accumulation_steps=accumulation, epochs=epochs) == steps
+
+
+@pytest.mark.parametrize(("max_steps", "steps"), [(3, 3), (1000, 20), (None, 20)])
+def test_max_steps_makes_no_training_longer(max_steps: int | None, steps: int, tmp_path: Path) -> None:
+    spec = make_spec(train={"max_steps": max_steps, "batch_size": 10, "epochs": 2, "precision": "float32"})
+    assert planned_steps(spec, 100) == steps
+    for arguments in (
+        _arguments(spec, tmp_path, steps, seed=0, passes=1),
+        encoder_arguments(spec, tmp_path, 0, steps, float16=False),
+    ):
+        trainer = Trainer(torch.nn.Linear(1, 1), arguments, train_dataset=list(range(100)))
+        *_, taken = trainer.set_initial_training_values(arguments, trainer.get_train_dataloader())
+        assert taken == steps
 
 
 def test_several_processes_share_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:

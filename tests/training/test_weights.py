@@ -12,8 +12,10 @@ import pytest
 
 from tests.conftest import spec_data, unalike
 from tests.crash.linear import bring_up_to_date
-from tests.training.test_families import rows
+from tests.fixtures.encoders import write_encoder
+from tests.training.test_families import rows, spec_for
 from tests.training.test_fast_paths import assert_same, gradients, packed, peft_model
+from tests.training.test_tiny_encoders import EXAMPLES, losses_of, trainer_of
 from tunewright.config import load_spec
 from tunewright.data import load_dataset
 from tunewright.data.curve.classical import fit_linear, fit_linear_sets
@@ -21,7 +23,7 @@ from tunewright.data.readers import read
 from tunewright.evaluation.evidence import Record, score
 from tunewright.models.linear_model import LINEAR, LinearModel
 from tunewright.tasks import Example, Message, Meta, MultiLabelTask, task_of
-from tunewright.training.loop.encode import Row
+from tunewright.training.loop.encode import IGNORED, Row
 
 
 def test_a_rows_weight_is_multiplied_with_its_answers() -> None:
@@ -76,6 +78,39 @@ def test_an_encoders_loss_is_multiplied_row_by_row(several: bool) -> None:
     alone = torch.stack([objective.loss(logits[[place]], gold[[place]]) for place in range(4)])
     torch.testing.assert_close(objective.loss(logits, gold, weights), (alone * weights).mean())
     torch.testing.assert_close(objective.loss(logits, gold, torch.ones(4)), objective.loss(logits, gold))
+
+
+@pytest.mark.model
+def test_a_heavy_row_is_no_divergence_in_an_adapters_curve(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path
+) -> None:
+    """The untouched base model's loss of an answer is known; the curve's begins within that of the rows."""
+    from tunewright.training.engine.fast_paths import fit_engine
+    from tunewright.training.loop.trainer import build_trainer, row_losses
+
+    family, folder = make_tiny_model("llama3")
+    some = rows(family, folder)
+    weighted = [row | {"weight": 500.0 if number == 1 else 0.5} for number, row in enumerate(some)]
+    trainer = build_trainer(spec_for(folder, max_steps=1, batch_size=len(some)), folder, weighted, tmp_path, 0)
+    trainer.train()
+    base = peft_model(folder)
+    of_rows = [
+        loss / sum(label != IGNORED for label in row["labels"])
+        for loss, row in zip(row_losses(base, fit_engine(base, some), some, len(some)), some, strict=True)
+    ]
+    assert 0.99 * min(of_rows) < losses_of(trainer)[0] < 1.01 * max(of_rows)
+
+
+@pytest.mark.model
+def test_a_heavy_row_is_no_divergence_in_an_encoders_curve(tmp_path: Path) -> None:
+    folder = write_encoder("bert", tmp_path / "bert")
+    heavy = [Example.of(each.request, each.answer, each.meta, 500.0) for each in EXAMPLES]
+    curves = []
+    for some in (EXAMPLES, heavy):
+        trainer = trainer_of(folder, tmp_path, some, max_steps=1)
+        trainer.train()
+        curves.append(losses_of(trainer))
+    assert curves[1] == pytest.approx(curves[0], rel=1e-4)
 
 
 TEXTS = [f"money {word}" for word in ("back", "please", "now", "again", "soon", "first")]

@@ -24,6 +24,8 @@ _Run = TypeVar("_Run", bound=Outcome)
 _MINUTES = 60.0
 _OF_LENGTHS = {"D019", "D020"}
 """Codes of findings that depend on how much a candidate reads."""
+_SHARED = {"split", "baseline"}
+"""Steps whose outputs all candidates share."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def climb(spec: Spec, steps: Steps[_Run], *, every: bool = False) -> tuple[_Run,
             search.attempt(each)
         except UserError as error:
             again = failed is not None and _without_hashes(failed) == _without_hashes(error)
-            if again or _in_the_data(error) or (not search.parts and index == len(able) - 1):
+            if again or _of_all(error) or (not search.parts and index == len(able) - 1):
                 raise  # two candidates with the same error are not to blame; the disk is, perhaps
             failed, left_out[each.model_name] = error, error.paragraph()
             say(f"{each.model_name} is left out: {left_out[each.model_name]}")
@@ -118,10 +120,11 @@ def _able(spec: Spec) -> tuple[list[Spec], dict[str, str]]:
     return able, left_out
 
 
-def _in_the_data(error: UserError) -> bool:
-    """Whether an error reports findings that depend on the data alone: all but those about lengths."""
+def _of_all(error: UserError) -> bool:
+    """Whether an error is no fault of the candidate: it reports findings that depend on the data alone, which are all
+    but those about lengths; or a step failed whose output all candidates share."""
     codes = set(re.findall(r"\bD0\d\d\b", error.what))
-    return bool(codes - _OF_LENGTHS)
+    return bool(codes - _OF_LENGTHS) if codes else error.step in _SHARED
 
 
 def _without_hashes(error: UserError) -> str:
@@ -145,7 +148,12 @@ class _Search(Generic[_Run]):
     @property
     def done(self) -> bool:
         """Whether the last attempt did the job, or no dearer one could."""
-        return bool(self._tried) and (self._tried[-1].good or bool(self._tried[-1].ends))
+        return any(each.good or each.ends for each in self._latest)
+
+    @property
+    def _latest(self) -> list[Tried]:
+        """The last candidate, and the cascade that was made after it."""
+        return self._tried[self._tried.index(self.parts[-1].tried) :] if self.parts else []
 
     def attempt(self, spec: Spec) -> None:
         """Try a candidate, and its cascades with those before it."""
@@ -227,11 +235,12 @@ class _Search(Generic[_Run]):
 
     def cheaper_with_api(self, ahead: CandidateForecast) -> str:
         """Why a cascade with an API makes the next candidate unnecessary; empty where it does not."""
-        last = self._tried[-1]
-        if last.decision != "cascade" or ahead.serving_usd is None or ahead.serving_usd < last.usd_per_month:
+        able = [each for each in self._latest if each.decision == "cascade"]
+        best = min(able, key=lambda each: each.usd_per_month, default=None)
+        if best is None or ahead.serving_usd is None or ahead.serving_usd < best.usd_per_month:
             return ""
         return (
-            f"{last.name} with the API behind it does the job for ${last.usd_per_month:,.0f} a month; serving "
+            f"{best.name} with the API behind it does the job for ${best.usd_per_month:,.0f} a month; serving "
             f"{ahead.name} alone would cost about ${ahead.serving_usd:,.0f}."
         )
 

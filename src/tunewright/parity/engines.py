@@ -36,6 +36,7 @@ _ERROR_CHARACTERS = 200
 """Characters of an engine's error message that the report shows."""
 _SECONDS = 600.0
 """Seconds after which an engine gets no further example: for a large model on a CPU a few answers must do."""
+_IN_WINDOWS = "Every test document is read in windows, which other engines do not do."
 
 Ask = Callable[[Sequence[Message], bool], tuple[str | None, list[int]]]
 """(messages, whether the answer is confined to the labels) -> (the answer, the token ids of the prompt). The answer is
@@ -72,7 +73,8 @@ class Elsewhere:
 def elsewhere(
     bundle: Bundle, merged: Path, splits: Mapping[str, Sequence[Example]], served: Sequence[Record], scratch: Path
 ) -> list[Elsewhere]:
-    """Ask every installed engine about a sample of the test examples.
+    """Ask every installed engine about a sample of the test examples that are read in one piece; none where all are
+    read in windows.
 
     Args:
         merged: the folder that `export` writes.
@@ -86,6 +88,8 @@ def elsewhere(
     asking = asking_in(merged, bundle)
 
     def compared(engine: str, opened: Callable[[], Iterator[Ask]]) -> Elsewhere:
+        if not sample:
+            return Elsewhere(engine, why=_IN_WINDOWS)
         try:
             with contextmanager(opened)() as ask:
                 result = _compare(engine, ask, bundle, sample, answers)
@@ -122,7 +126,7 @@ def _compare(engine: str, ask: Ask, bundle: Bundle, sample: Sequence[Example], s
             tracker.update(number)
             if time.monotonic() > until:
                 break
-    alike = fmean(prompts) if prompts else None  # whether prompts are alike is no share of the requests
+    alike = fmean(prompts)  # whether prompts are alike is no share of the requests
     return Elsewhere(engine, len(prompts), _mean(score, weights), _mean(freely, weights), alike)
 
 

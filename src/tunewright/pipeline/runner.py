@@ -55,7 +55,8 @@ def run_pipeline(
         force: run every step.
 
     Raises:
-        UserError: a step is unknown or fails, `from_step` is not on the way, or another run works in the same folder.
+        UserError: a step is unknown or fails (the error's `step` names it), `from_step` is not on the way, or another
+            run works in the same folder.
     """
     path = path_to(spec, to, from_step)
     forced = set(path) if force else set(path[path.index(from_step) :]) if from_step else set()
@@ -100,7 +101,11 @@ def _bring_up_to_date(
         say(f"{label} ✓ unchanged, reused")
         return StepOutcome(step.name, target, True, manifest)
     say(label)
-    backend(step, {name: outcome.folder for name, outcome in done.steps.items()}, target)
+    try:
+        backend(step, {name: outcome.folder for name, outcome in done.steps.items()}, target)
+    except UserError as error:
+        error.step = step.name
+        raise
     manifest = read_manifest(target)
     if manifest is None:
         raise UserError(f"The step {step.name} ended without a whole output.", where=target, fix="Run the step again.")

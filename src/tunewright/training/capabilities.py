@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.models.catalogue import catalogue
 from tunewright.models.encoders import unable
-from tunewright.models.naming import known_kind
+from tunewright.models.naming import known_kind, local_path
 from tunewright.training import linear
 from tunewright.training.encoders import refusals
 
@@ -58,6 +56,6 @@ def _refusal_of_encoder(spec: Spec) -> UserError | None:
 
 
 def _refusal_of_decoder(spec: Spec) -> UserError | None:
-    if spec.model in catalogue() or (spec.folder / Path(spec.model).expanduser()).exists():
+    if spec.model in catalogue() or local_path(spec.model, spec.folder).exists():
         return unable(spec.task.kind, spec.model_name, encoder=False)
     return None  # a model of the hub, which may be an encoder

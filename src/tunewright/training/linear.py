@@ -15,7 +15,7 @@ from tunewright.core.progress import say
 from tunewright.data import load_dataset
 from tunewright.data.curve.classical import fit_linear, fit_linear_sets
 from tunewright.data.label_sets import counted, held
-from tunewright.models.linear_model import LINEAR, LinearModel
+from tunewright.models.linear_model import LINEAR, LinearModel, unable_linear
 from tunewright.tasks import Example, MultiLabelTask, Task, task_of
 from tunewright.training.diagnosis.history import CURVE, DIAGNOSIS
 from tunewright.training.loop.encode import weight_of, weights_of
@@ -26,12 +26,8 @@ _AUDITED_NGRAMS = 5
 
 def refusal(spec: Spec) -> UserError | None:
     """Why a linear model can't do what a spec asks for; None if it can."""
-    if spec.task.kind not in ("classify", "multi_label"):
-        return UserError(
-            f"A linear model can't do this task: it is {spec.task.kind}, and a linear model chooses a label.",
-            where="model",
-            fix="Choose a model that writes: tunewright models ls",
-        )
+    if error := unable_linear(spec.task.kind):
+        return error
     if spec.train.init_adapter is not None:
         return UserError(
             "A linear model can't start from an adapter.",

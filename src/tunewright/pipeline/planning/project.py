@@ -44,6 +44,8 @@ class ProjectPlan:
     """Every step on the machine that the spec chooses for it in Azure."""
     stops: list[str]
     """A sentence for each step that its budget would stop."""
+    as_of: str
+    """Date of the prices of machines."""
 
     @property
     def sentence(self) -> str:
@@ -138,6 +140,7 @@ def plan_project(
         plan_steps(lambda _: (here, 1), _MEASURED),
         plan_steps(lambda step: (rented[size_of(step)], count_of(step)), 2.0),
         list(filter(None, (each.stop(name) for name, each in forecasts.items()))),
+        book.as_of,
     )
 
 
@@ -146,7 +149,9 @@ def _sizes(spec: Spec, training: Plan) -> Sizes:
         shape = shape_of_encoder(spec)
         return sizes_of(spec.model, spec.folder) or Sizes.of_encoder(shape.parameters, shape.embeddings)
     of_decoder = shape_in(config_of(spec.model, spec.folder).to_dict())
-    return Sizes.of(of_decoder) if of_decoder else Sizes.roughly(training.footprint.weights / 2)
+    # Fewer than its parameters where it trains in NF4.
+    numbers = training.footprint.weights // (4 if spec.train.precision == "float32" else 2)
+    return Sizes.of(of_decoder).counted(numbers) if of_decoder else Sizes.roughly(numbers)
 
 
 def _job(spec: Spec, dataset: Dataset, sizes: Sizes, training: Plan) -> PlannedJob:

@@ -140,7 +140,7 @@ class History:
 
     @cached_property
     def losses(self) -> list[float]:
-        """The loss at each step, before the update."""
+        """The loss at each step, before the update: the mean over its batch by the rows' weights."""
         return [row["loss"] * self.facts.answer for row in self.steps]
 
     @cached_property

@@ -91,7 +91,7 @@ def no_signal(history: History) -> Diagnosis | None:
     if not history.far or not measured or not history.facts.labels:
         return None
     count, guess = sum(history.facts.held.values()), history.facts.majority
-    best = max(row["primary_metric"] for row in measured)
+    best = max(fmean(row["scores"]) for row in measured)  # each example once, as in the majority's share
     beyond_chance = guess + 1.645 * math.sqrt(guess * (1 - guess) / count)
     if best > beyond_chance + 0.02 or min(history.validation) < 0.9 * history.facts.guessing:
         return None
@@ -119,14 +119,15 @@ def too_few_steps(history: History) -> Diagnosis | None:
     if end < left or not (few or _still_learning(history)):
         return None
     settings = history.settings
-    longer = f"{history.section}.epochs={3 * settings.epochs:g}"
+    is_cut = settings.max_steps == history.planned
+    longer = "train.max_steps=null" if is_cut else f"{history.section}.epochs={3 * settings.epochs:g}"
     shown = f"; the validation loss, still falling: {_listed(values)}" if values else ""
     return Diagnosis(
         "T003",
         "too few steps",
         "The training ended while it was still learning.",
         f"{len(history.steps)} steps, loss of an answer {history.start:.2f} nats at first, {end:.2f} last{shown}.",
-        f"Type: tunewright train … {'train.max_steps=null' if settings.max_steps else longer}",
+        f"Type: tunewright train … {longer}",
     )
 
 

@@ -14,6 +14,8 @@ from tunewright.training.loop.encode import Row, weight_of
 if TYPE_CHECKING:
     from tunewright.training.encoders.objectives import Objective
 
+_KEY = "train.max_length"
+
 
 def window_for(spec: Spec, window: int) -> tuple[int, str]:
     """(most tokens of a text, the setting or window that limits them).
@@ -22,7 +24,7 @@ def window_for(spec: Spec, window: int) -> tuple[int, str]:
         window: most tokens that the encoder reads.
     """
     if spec.train.max_length < window:
-        return spec.train.max_length, "train.max_length"
+        return spec.train.max_length, _KEY
     return window, f"the window of {spec.model_name}"
 
 
@@ -55,9 +57,10 @@ def require_short(examples: Sequence[Example], lengths: Sequence[int], most: int
     """
     if too_long := [length for length in lengths if length > most]:
         longest = examples[lengths.index(max(lengths))]
+        shorten = f"Set {key}={max(lengths)} where the encoder reads as many, shorten" if key == _KEY else "Shorten"
         raise UserError(
             f"{len(too_long)} of {len(examples)} texts are longer than {key} = {most} tokens.",
             where=longest.meta.source,
             why=f"The longest has {max(lengths)}. Nothing is cut, because the part that is cut off may decide.",
-            fix="Shorten these texts, or choose an encoder that reads more: tunewright models ls",
+            fix=f"{shorten} these texts, or choose an encoder that reads more: tunewright models ls",
         )

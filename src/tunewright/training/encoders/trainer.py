@@ -109,6 +109,7 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
     ) -> Any:
         ids, mask, gold = (inputs[name] for name in ("input_ids", "attention_mask", "labels"))
         objective, weights = self.engine.objective, inputs.get("weights")
+        apart = 0.0
         if not self._consistency:
             loss = objective.loss(model(ids, mask), gold, weights)
         else:
@@ -116,8 +117,17 @@ class EncoderTrainer(Trainer):  # type: ignore[misc, unused-ignore]
             twice = None if weights is None else weights.repeat(2)
             loss = objective.loss(logits, torch.cat([gold, gold]), twice)
             one, other = logits.chunk(2)
-            loss = loss + self._consistency * objective.disagreement(one, other, gold)
+            apart = self._consistency * objective.disagreement(one, other, gold)
+        by_weight = loss if weights is None else loss / weights.mean()
+        loss = loss + apart
+        self._to_log = (by_weight + apart).detach()
         return (loss, None) if return_outputs else loss
+
+    def training_step(self, *arguments: Any) -> Any:
+        """Train on a batch; return the loss to log. Of weighted rows that is the mean by weight, because the diagnosis
+        takes a loss that heavy rows multiply for a divergence."""
+        super().training_step(*arguments)
+        return self._to_log
 
     def create_optimizer(self, *_: Any) -> Any:
         """AdamW: matrices decay. Lower layers learn more slowly if the objective says so, from layer to layer by the
@@ -204,7 +214,8 @@ def _arguments(spec: Spec, checkpoints: Path, seed: int, steps: int, *, float16:
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
+        # transformers would train for more than the epochs if max_steps is larger.
+        max_steps=steps if settings.max_steps else -1,
         per_device_train_batch_size=settings.batch_size,
         learning_rate=settings.lr,
         lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,

@@ -94,8 +94,9 @@ class Validation(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self._eviction = eviction
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-        due = state.global_step in measured_steps(state.max_steps, self._times)
-        if agreed(due and state.global_step not in self._rows()):
+        # The checkpoint's own log decides: one that was saved before a measurement lacks it whatever scores.jsonl has.
+        measured = any("primary_metric" in row and row["step"] == state.global_step for row in state.log_history)
+        if agreed(not measured and state.global_step in measured_steps(state.max_steps, self._times)):
             self._measure(state, control)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002

@@ -142,6 +142,12 @@ def _report_left_out(engine: Any) -> None:
         say(f"  without {path.replace('_', ' ')}: {reason}")
 
 
+def has_begun(home: Path) -> bool:
+    """Whether a soup's folder holds something that its training goes on from: a whole checkpoint or a finished
+    model."""
+    return any((folder / ADAPTER).exists() or _last_checkpoint(folder) for folder in home.glob("member-*"))
+
+
 def _last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint: the trainer writes its state as the last file."""
     newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1]))

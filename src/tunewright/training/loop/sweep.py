@@ -1,14 +1,16 @@
-"""Searches the settings that matter most: rank, scale, learning rate and epochs; for an encoder both learning rates,
-epochs and label smoothing.
+"""Searches the settings that matter most: rank, scale, learning rate and epochs; only the last two where the training
+starts from another adapter; for an encoder both learning rates, epochs and label smoothing.
 
 Optuna proposes settings (tree-structured Parzen estimators) and prunes trials that fall behind the median of the others
 at the same measurement. Each trial is one model, judged by its real answers to the validation part. Optuna's journal on
-disk makes the sweep resumable: an interrupted trial resumes from its own checkpoint.
+disk makes the sweep resumable: an interrupted trial resumes from its own checkpoint. Of a trial that has ended only the
+scores and the curve stay.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from tunewright.models.resolve import is_encoder
 from tunewright.tasks import task_of
 from tunewright.tasks.measures import wilson_limits
 from tunewright.training.diagnosis.diagnosis import CannotTrain
+from tunewright.training.diagnosis.history import CURVE
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop.prepare import prepare
 from tunewright.training.loop.soup_training import Soup
@@ -35,6 +38,8 @@ _JOURNAL = "journal.log"
 _FAILED = "failed"
 """A trial's attribute in Optuna's journal: the code of its diagnosis, or "memory" if it took too much."""
 _ENCODER = "train.encoder."
+_LORA = "train.lora."
+_TRIALS, _MEMBER = "trials", "member-0"
 _ONE_SIDED = NormalDist().inv_cdf(0.95)
 _WITHOUT_PRUNING = 4
 """Trials that run to their end before any is pruned."""
@@ -96,7 +101,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
             where="model",
             fix="Name another model, such as model=all-minilm.",
         )
-    soup = _prepared_soup(spec, split, folder / "trials")
+    soup = _prepared_soup(spec, split, folder / _TRIALS)
     suggest = _encoder_settings if isinstance(soup.base, LocalEncoder) else _adapter_settings
     if soup.validation is None or not spec.train.num_evaluations:
         raise UserError(
@@ -120,6 +125,7 @@ def run_sweep(spec: Spec, split: Path, folder: Path, trials: int) -> Sweep:
             _fail(study, trial, "memory", "it takes more than the memory of the GPU")
         else:
             study.tell(trial, primary_metric)
+        _delete_models(_home(soup.home, overrides))
     proposed = [(each, suggest(FixedTrial(each.params), spec)) for each in _finished(study)]
     result = _result(proposed, spec, folder, soup.validation.groups)
     write_json(folder / "sweep.json", {"noise": result.noise, "trials": [vars(trial) for trial in result.trials]})
@@ -194,23 +200,28 @@ def _encoder_settings(trial: Any, spec: Spec) -> dict[str, Any]:
 
 
 def _adapter_settings(trial: Any, spec: Spec) -> dict[str, Any]:
-    """Propose settings of an adapter around the spec's."""
+    """Propose settings of an adapter around the spec's; the adapter of `train.init_adapter` has its rank and scale."""
     settings = spec.train
-    rank = settings.lora.r
-    r = trial.suggest_categorical("r", sorted({max(1, rank // 2), rank, 2 * rank, 4 * rank}))
-    scale = trial.suggest_categorical("scale", [1.0, 2.0, 4.0])
+    shape = {} if settings.init_adapter else _adapter_shape(trial, settings.lora.r)
     lr = trial.suggest_float("lr", settings.lr / 4, settings.lr * 4, log=True)
     times = trial.suggest_categorical("epochs", [0.5, 1.0, 2.0])
     return {
-        "train.lora.r": r,
-        "train.lora.alpha": scale * r,
+        **shape,
         "train.lr": float(f"{lr:.2g}"),
         "train.epochs": settings.epochs * times,
     }
 
 
+def _adapter_shape(trial: Any, rank: int) -> dict[str, Any]:
+    """Propose rank and scale around a rank."""
+    r = trial.suggest_categorical("r", sorted({max(1, rank // 2), rank, 2 * rank, 4 * rank}))
+    scale = trial.suggest_categorical("scale", [1.0, 2.0, 4.0])
+    return {f"{_LORA}r": r, f"{_LORA}alpha": scale * r}
+
+
 def _train_trial(soup: Soup, overrides: dict[str, Any], trial: Any) -> float:
-    """Train one trial's model; return its primary metric on the validation part."""
+    """Train one trial's model, unless one with the same settings was trained to its end; return its primary metric on
+    the validation part."""
     import optuna
     from transformers import TrainerCallback
 
@@ -227,10 +238,10 @@ def _train_trial(soup: Soup, overrides: dict[str, Any], trial: Any) -> float:
                     raise optuna.TrialPruned
 
     spec = _with_settings(soup.spec, overrides)
-    home = soup.home / sha256_json(overrides)[:12]
-    soup_of_trial = replace(soup, spec=spec, home=home)
-    with track("trial", planned_steps(spec, len(soup.rows)), "steps") as tracker:
-        soup_of_trial.train(0, tracker, [Pruning()])
+    home = _home(soup.home, overrides)
+    if not (home / _MEMBER / CURVE).exists():
+        with track("trial", planned_steps(spec, len(soup.rows)), "steps") as tracker:
+            replace(soup, spec=spec, home=home).train(0, tracker, [Pruning()])
     assert soup.validation
     return _score(home, soup.validation.groups).primary_metric
 
@@ -244,9 +255,22 @@ def _with_settings(spec: Spec, overrides: dict[str, Any]) -> Spec:
             update={"encoder": spec.train.encoder.model_copy(update=encoder_settings), "num_seeds": 1}
         )
         return for_encoder(spec.model_copy(update={"train": settings}), 0)
-    lora = spec.train.lora.model_copy(update={"r": overrides["train.lora.r"], "alpha": overrides["train.lora.alpha"]})
+    shape = {key.removeprefix(_LORA): value for key, value in overrides.items() if key.startswith(_LORA)}
+    lora = spec.train.lora.model_copy(update=shape)
     changes = {"lora": lora, "lr": overrides["train.lr"], "epochs": overrides["train.epochs"], "num_seeds": 1}
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
+
+
+def _home(trials: Path, overrides: dict[str, Any]) -> Path:
+    """The folder of the trial with these settings."""
+    return trials / sha256_json(overrides)[:12]
+
+
+def _delete_models(home: Path) -> None:
+    """Delete the checkpoints and models of a trial that has ended, so that a sweep takes the disk of one training."""
+    for path in (home / _MEMBER).glob("*"):
+        if path.is_dir():
+            shutil.rmtree(path)
 
 
 def _score(home: Path, groups: Sequence[str]) -> ValidationScore:
@@ -255,7 +279,7 @@ def _score(home: Path, groups: Sequence[str]) -> ValidationScore:
     Args:
         groups: the group of each validation example.
     """
-    rows = {row["step"]: row for row in read_jsonl(home / "member-0" / SCORES)}
+    rows = {row["step"]: row for row in read_jsonl(home / _MEMBER / SCORES)}
     scores = [kept_score(row) for _, row in sorted(rows.items())]
     return scores[chosen(scores, groups)]
 
@@ -269,7 +293,7 @@ def _result(ended: Sequence[tuple[Any, dict[str, Any]]], spec: Spec, folder: Pat
     """
     trials = []
     for trial, overrides in ended:
-        home = folder / "trials" / sha256_json(overrides)[:12]
+        home = _home(folder / _TRIALS, overrides)
         if _FAILED in trial.user_attrs:
             trials.append(SweepTrial(overrides, "failed", None, None))
             continue

@@ -68,6 +68,12 @@ def build_trainer(
                 loss = loss * self.accelerator.num_processes
             return (loss, None) if return_outputs else loss
 
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            """Train on a batch; return the loss to log. Of weighted rows that is the mean by weight, because the
+            diagnosis takes a loss that heavy rows multiply for a divergence."""
+            loss = super().training_step(model, inputs, num_items_in_batch)
+            return loss / inputs["weights"].mean() if "weights" in inputs else loss
+
         def get_train_dataloader(self) -> Any:
             return whole_batches(self) if share()[1] > 1 else super().get_train_dataloader()
 
@@ -240,7 +246,8 @@ def _arguments(spec: Spec, checkpoints: Path, steps: int, seed: int, passes: int
         output_dir=str(checkpoints),
         # learning
         num_train_epochs=settings.epochs,
-        max_steps=settings.max_steps or -1,
+        # transformers would train for more than the epochs if max_steps is larger.
+        max_steps=steps if settings.max_steps else -1,
         per_device_train_batch_size=settings.batch_size // share()[1] // passes,
         per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.gradient_accumulation_steps * passes,

@@ -16,7 +16,7 @@ from tunewright.economics.memory import TRAINER
 from tunewright.economics.speed import Range
 from tunewright.models import tensor_files
 from tunewright.models.catalogue import catalogue
-from tunewright.models.naming import cached_folder
+from tunewright.models.naming import cached_folder, local_path
 from tunewright.training.planning.footprint import Footprint
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def held(footprint: Footprint) -> float:
 def stored_bytes(model: str, anchor: Path) -> float:
     """Bytes of a base model's files on this machine, or of its parameters in 16 bits if it is not here."""
     entry = catalogue().get(model)
-    folder = cached_folder(model) if entry else (anchor / Path(model).expanduser()).resolve()
+    folder = cached_folder(model) if entry else local_path(model, anchor)
     on_disk = tensor_files.stored_bytes(folder) if folder else 0
     return on_disk or 2e9 * (entry.parameters if entry else 0)
 
