@@ -102,7 +102,7 @@ def test_a_training_whose_node_is_taken_away_ends_with_the_same_weights(
 @pytest.mark.nightly
 def test_two_nodes_train_one_adapter_and_both_are_taken_away(azure: AzureEmulator, job: Callable[..., Spec]) -> None:
     """Each in a folder of its own, as separate machines have; with notice, and at once."""
-    spec = job({"nodes": 2}, batch_size=4, max_steps=24, num_checkpoints=6, num_evaluations=6)
+    spec = job({"nodes": 2}, batch_size=4, epochs=3, max_steps=24, num_checkpoints=6, num_evaluations=6)
     api.split(spec)
     azure.runner.grace = 15.0
     azure.runner.evictions.append("step 4: validation")

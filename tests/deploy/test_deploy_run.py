@@ -30,6 +30,9 @@ from tunewright.serving.captures import RequestLog
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 
 WORKSPACE = ("00000000-0000-0000-0000-00000000feed", "group", "space")
+PULLER = (
+    f"/subscriptions/{WORKSPACE[0]}/resourceGroups/group/providers/Microsoft.ManagedIdentity/userAssignedIdentities/id"
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,11 @@ class Deployed:
 
     def __init__(self, project: Path, *changes: str):
         model = project.parent / "tiny"
-        place = [f"azure.workspace={'/'.join(WORKSPACE)}", "traffic.machine=Standard_F4s_v2"]
+        place = [
+            f"azure.workspace={'/'.join(WORKSPACE)}",
+            "traffic.machine=Standard_F4s_v2",
+            f"azure.identity={PULLER}",
+        ]
         wanted = [*place, f"model={model}", *TINY, *changes]
         self.spec: Spec = load_spec(project, wanted)
         self.outputs: Outputs = outputs_of(Project(project))

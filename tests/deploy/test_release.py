@@ -38,17 +38,19 @@ class HelmOfCluster:
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
+        self.exam: Exam | None = None
+        """The last exam that was sent to a pod."""
 
     def ask(self, _: str, __: str, ___: str, body: Any = None, **____: str) -> dict[str, Any]:
         if body is None:
             return {"properties": {}}
         if body["command"].startswith("helm upgrade"):
-            with zipfile.ZipFile(io.BytesIO(base64.b64decode(body["context"]))) as archive:
-                self.values = json.loads(archive.read("values.json"))
+            self.values = json.loads(_sent(body, "values.json"))
         found: Any = self.values
         if body["command"].startswith("helm list"):
             found = [{"name": "tw-x"}] if self.values else []
         elif body["command"].startswith("kubectl exec"):
+            self.exam = Exam.read(_sent(body, "exam.json"))
             found = asdict(GOOD)
         return {"properties": {"provisioningState": "Succeeded", "logs": json.dumps(found)}}
 
@@ -64,6 +66,12 @@ class HelmOfCluster:
         return self.values["stable"]["replicas"], self.values["canary"]["replicas"]
 
 
+def _sent(body: dict[str, Any], name: str) -> str:
+    """A file that goes with a command."""
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(body["context"]))) as archive:
+        return archive.read(name).decode()
+
+
 MakeRelease = Callable[..., Release]
 
 
@@ -73,7 +81,7 @@ def helm() -> HelmOfCluster:
 
 
 def spec_on(machine: str = F4S) -> Spec:
-    return make_spec(name="x", traffic={"machine": machine})
+    return make_spec(name="x", traffic={"machine": machine}, azure={"identity": "/subscriptions/s/id"})
 
 
 @pytest.fixture
@@ -102,7 +110,10 @@ def container(deployment: Any) -> tuple[dict[str, Any], list[str]]:
     return found["resources"]["limits"], found["args"]
 
 
-def test_a_canary_changes_nothing_of_the_pods_that_serve(helm: HelmOfCluster, version: MakeRelease) -> None:
+def test_a_canary_changes_nothing_of_the_pods_that_serve(
+    helm: HelmOfCluster, version: MakeRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEWRIGHT_TRIAL_KEY", "a key")
     version("one").create()
     helm.values["auth"] = {"keysSecret": "keys"}  # set by hand
     before = helm.rendered()["stable"]
@@ -116,6 +127,47 @@ def test_a_canary_changes_nothing_of_the_pods_that_serve(helm: HelmOfCluster, ve
     new.live.promote()
     assert container(helm.rendered()["stable"])[0] == limits
     assert "--keys=/etc/tunewright/keys/keys.json" in container(helm.rendered()["stable"])[1]
+
+
+CLOSED = [{"keysSecret": "keys"}, {"identity": {"issuer": "https://x", "audience": "a", "grants": [{"role": "Ask"}]}}]
+
+
+@pytest.mark.parametrize("auth", CLOSED, ids=["keys", "identity"])
+def test_the_trial_of_a_release_with_keys_needs_one(
+    auth: dict[str, Any], helm: HelmOfCluster, version: MakeRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TUNEWRIGHT_TRIAL_KEY", raising=False)
+    version("one").create()
+    helm.values["auth"] = auth
+    before = dict(helm.values)
+    with monkeypatch.context() as unbuilt:
+        unbuilt.setattr(kubernetes, "built", lambda *_: pytest.fail("nothing is built for a trial that would fail"))
+        for name in ("one", "two"):
+            with pytest.raises(UserError, match=r"none for the trial.*TUNEWRIGHT_TRIAL_KEY="):
+                release(spec_on(), version(name, replicas=3), EXAM, None)
+    assert helm.values == before
+    monkeypatch.setenv("TUNEWRIGHT_TRIAL_KEY", "sk-1")
+    assert release(spec_on(), version("two"), EXAM, None).percent == 100
+    assert helm.exam is not None and helm.exam.key == "sk-1" and "sk-1" not in repr(helm.exam)
+
+
+def test_a_canary_takes_no_more_pods_than_serve(helm: HelmOfCluster, version: MakeRelease) -> None:
+    version("one", replicas=4).create()
+    before = dict(helm.values)
+    with pytest.raises(UserError, match=r"99 % .* 396 pods beside the 4 .*\$66\.92 an hour.*--canary 50") as refused:
+        release(spec_on(), version("two", replicas=4), EXAM, 99)
+    assert refused.value.why == "In Kubernetes the traffic follows the pods."
+    assert helm.values == before
+    assert release(spec_on(), version("two", replicas=4), EXAM, 50).percent == 50
+    assert helm.pods == (4, 4)
+
+
+def test_a_canary_may_take_the_pods_that_it_gets_when_it_is_promoted(helm: HelmOfCluster, version: MakeRelease) -> None:
+    version("one", replicas=1).create()
+    with pytest.raises(UserError, match="--canary 75"):
+        release(spec_on(), version("two", replicas=3), EXAM, 80)
+    assert release(spec_on(), version("two", replicas=3), EXAM, 75).percent == 75
+    assert helm.pods == (1, 3)
 
 
 def test_pods_of_an_earlier_release_keep_their_memory(helm: HelmOfCluster, version: MakeRelease) -> None:

@@ -15,6 +15,7 @@ from tests.gate.made_runs import made_runs
 from tunewright.config import Spec, load_spec
 from tunewright.core.errors import UserError
 from tunewright.data import steps
+from tunewright.evaluation.api.paid import PAID
 from tunewright.gate import Gate, gate
 from tunewright.pipeline import fingerprint as pipeline
 
@@ -81,6 +82,10 @@ def test_without_a_verdict_one_paragraph_says_what_to_type(project: Path) -> Non
     with pytest.raises(UserError, match="There is no verdict to judge") as error:
         judged(project)
     assert f"tunewright gate {project} --update" in str(error.value)
+    own = (project / "tunewright.yaml").rename(project / "its mails.yaml")
+    with pytest.raises(UserError) as error:
+        judged(own)
+    assert f"tunewright gate '{own}' --update" in str(error.value)
 
 
 def test_a_verdict_that_was_cut_is_one_paragraph(project: Path) -> None:
@@ -168,6 +173,7 @@ def test_manifests_and_the_verdict_are_evidence_enough(project: Path, tmp_path: 
     """What docs/pipelines.md says to commit."""
     page = (REPOSITORY / "docs" / "pipelines.md").read_text("utf-8")
     (project / ".gitignore").write_text(page.partition("```gitignore\n")[2].partition("```")[0], "utf-8")
+    (project / "runs" / PAID).write_bytes(b"the text of every paid answer")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(project)]
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         subprocess.run([*git, *words], check=True, capture_output=True)
@@ -175,6 +181,7 @@ def test_manifests_and_the_verdict_are_evidence_enough(project: Path, tmp_path: 
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True, capture_output=True)
     assert not list(clone.rglob("weights.bin"))
     assert list(project.rglob("weights.bin"))
+    assert not list(clone.rglob(PAID))
     done = tunewright("gate", str(clone), "--json")
     assert done.returncode == 0, done.stderr + done.stdout
     assert json.loads(done.stdout)["passed"]

@@ -12,7 +12,6 @@ from tunewright.api.steps import split
 from tunewright.config import Spec
 from tunewright.core.progress import say
 from tunewright.project import Project, Traffic
-from tunewright.serving.served import traffic_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -75,9 +74,9 @@ def retrain(
         from tunewright.drift.reference import load_reference
         from tunewright.monitoring.queue import appraise
 
-        appraise(session, captures, load_reference(traffic_of(spec.folder).champion))
+        appraise(session, captures, load_reference(project.champion()))
 
-    project = Project(spec.folder)
+    project = Project.of(spec)
     spec = of_champion(spec, project.runs, project.latest_bundle)
     with closing(open_store(spec)) as store:
         parts = Parts(

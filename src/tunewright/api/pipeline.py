@@ -23,6 +23,7 @@ from tunewright.project import Project
 from tunewright.training.capabilities import require_able, unused
 
 if TYPE_CHECKING:
+    from tunewright.backends.azure.spending import Spending
     from tunewright.ladder.search import Ladder
 
 On = Literal["local", "azure"]
@@ -117,13 +118,18 @@ def run(
     # Candidates differ in their models alone, so all have the steps of the spec.
     path_to(spec, "bundle", from_step)
     ran: set[str] = set()
+    spending: Spending | None = None
+    if on == "azure":
+        from tunewright.backends.azure.spending import Spending
+
+        spending = Spending(spec, "bundle")  # one budget for all candidates
 
     def run_candidate(candidate: Spec) -> Report:
         # The search runs its choice again to make it the latest, which must not train it again.
         again = candidate.model in ran
         ran.add(candidate.model)
         first = None if again else from_step
-        report = Report(bring_up_to_date(candidate, "bundle", runs, first, force and not again, on))
+        report = Report(bring_up_to_date(candidate, "bundle", runs, first, force and not again, on, spending))
         if on == "azure":
             from tunewright.backends.azure.connection import connect
             from tunewright.backends.azure.registry import register
@@ -157,8 +163,13 @@ def bring_up_to_date(
     from_step: str | None = None,
     force: bool = False,
     on: On = "local",
+    spending: Spending | None = None,
 ) -> PipelineResult:
-    """Run the outdated steps up to one step; the arguments are those of `run`."""
+    """Run the outdated steps up to one step; the arguments are those of `run`.
+
+    Args:
+        spending: what a run in Azure has cost so far, if this is a part of it; by default this is a run of its own.
+    """
     if any(each.needs_gpu for each in steps_to(spec, step)):
         require_known(spec.model, spec.folder)  # report a wrong name before the data are read
         require_able(spec)
@@ -166,10 +177,10 @@ def bring_up_to_date(
             say(f"note: {idle}")
     if any("api" in each.sections for each in steps_to(spec, step)):
         from tunewright.economics import price_book
-        from tunewright.economics.candidates import check_apis
+        from tunewright.economics.candidates import check_prices
         from tunewright.economics.lifetimes import today
 
-        check_apis(spec, price_book(spec.price_file), today())  # report APIs that can't be called before training
+        check_prices(spec, price_book(spec.price_file), today())  # report what has no price before training
     rerun = force or from_step is not None
     with tempfile.TemporaryDirectory() as scratch:
 
@@ -196,6 +207,12 @@ def bring_up_to_date(
         from tunewright.deploy.preflight import require
 
         with AzureBackend(
-            spec, connect(spec), local, to=step, force=rerun, ready=lambda: require(preflight(spec, to=step))
+            spec,
+            connect(spec),
+            local,
+            to=step,
+            force=rerun,
+            ready=lambda: require(preflight(spec, to=step)),
+            spending=spending,
         ) as backend:
             return run_on(backend)

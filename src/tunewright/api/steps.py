@@ -103,9 +103,11 @@ def train(spec: Spec, *, runs: Path | None = None, force: bool = False, resume: 
             fix="Leave --force out to continue the training, or --resume to begin it anew.",
         )
     if resume:
+        from tunewright.training.loop.soup_training import has_begun
+
         folder = _training_folder(spec, bring_up_to_date(spec, "split", runs), "train")
         checkpoints = [partial_of(folder) / name for name in STEPS["train"].resumes]
-        if not folder.exists() and not any(path.exists() for path in checkpoints):
+        if not folder.exists() and not any(has_begun(path) for path in checkpoints):
             raise UserError(
                 "There is no training to continue.",
                 where=folder.parent,

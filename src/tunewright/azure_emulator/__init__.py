@@ -44,6 +44,8 @@ from tunewright.azure_emulator.tracking import TrackingServer, mlflow_server
 from tunewright.core.processes import free_port
 
 _CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
+_TAGS = {"tunewright": "emulator", "azd-env-name": "emulator"}
+"""The tags that `infra/` gives all that it makes: the name of azd's environment."""
 """The names of what `infra/` makes for jobs besides the workspace."""
 
 
@@ -208,7 +210,7 @@ def _cluster(cloud: Cloud) -> dict[str, Any]:
     }
     identity = {"type": "UserAssigned", "userAssignedIdentities": {_identity(cloud): {}}}
     properties = {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines}
-    return {"location": cloud.region, "identity": identity, "properties": properties}
+    return {"location": cloud.region, "tags": _TAGS, "identity": identity, "properties": properties}
 
 
 @contextmanager

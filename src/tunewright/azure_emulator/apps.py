@@ -1,5 +1,5 @@
 """Container apps: revisions that start with the first request and scale to zero after their cool-down period, traffic
-by weight, and an address for each label."""
+by weight, and an address for each revision."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ class Apps:
             ("POST", r"/revisions/[^/]+/deactivate$", self._deactivate),
             ("POST", r"/revisions/[^/]+/activate$", self._activate),
             ("GET", _APP[:-1] + "/revisions$", self._list),
+            ("GET", _APP[:-1] + "/revisions/[^/]+$", self._revision),
             ("GET", r"/revisions/[^/]+/replicas$", self._replicas),
         ]
 
@@ -88,14 +89,12 @@ class Apps:
             self._stop(revision)
 
     def serve(self, request: HttpRequest) -> HttpResponse:
-        """Answer a request to an app, or to the address of a label."""
-        name, _, label = request.host.partition(".")[0].partition("---")
+        """Answer a request to an app, or to the address of a revision."""
+        name = request.host.partition(".")[0]
         app = self._cloud.get(f"{self._group}/containerApps/{name}")
-        traffic = _ingress(app)["traffic"] if app else []
-        chosen = [each for each in traffic if each.get("label") == label] if label else _drawn(traffic, self._random)
-        if not chosen:
+        revision = _drawn(_ingress(app)["traffic"], self._random) if app else name
+        if revision not in self._active:
             return error(404, "NotFound", request.host)
-        revision = chosen[0]["revisionName"]
         with self._lock:
             self._busy[revision] += 1
         try:
@@ -178,19 +177,23 @@ class Apps:
         return self._accepted(name)
 
     def _put(self, request: HttpRequest, path: str) -> HttpResponse | None:
-        """Make an app, or a revision of it. The identity that pulls the image needs a role for it (rule
+        app, kept = path.rpartition("/")[2], self._kept(path, request.json())
+        if kept.status == 200 and self.seconds:
+            self._until[app] = time.monotonic() + self.seconds
+            return self._get(request, path)
+        return kept
+
+    def _make(self, path: str, revision: str, body: dict[str, Any]) -> HttpResponse | None:
+        """Make a revision, or return the refusal of its image: the identity that pulls it needs a role (rule
         identities-need-roles)."""
-        body = request.json()
-        app = path.rpartition("/")[2]
         template = body["properties"]["template"]
         server, _, image = template["containers"][0]["image"].partition("/")
         if image not in self._registry.images:
             return error(400, "InvalidParameterValueInContainerTemplate", f"the image {image} is not in the registry")
         for each in body["properties"]["configuration"].get("registries") or []:
-            puller = str(each.get("identity"))
-            if puller.startswith("/") and not self._access.allows_pull(principal_of(puller)):
+            puller = each.get("identity")
+            if puller and not self._may_pull(puller, path):
                 return _not_pulled(f"{server}/{image}", puller, server)
-        revision = f"{app}--{template['revisionSuffix']}"
         self._images[revision] = image
         self._principals[revision] = principal_of((assigned(body) or [path])[0])
         self._arguments[revision] = template["containers"][0].get("args") or []
@@ -199,11 +202,13 @@ class Apps:
             self._cooling[revision] = scale.get("cooldownPeriod", COOLING)
         if identity := self._registry.images[image].identity:
             self._login.grant(identity["audience"], [each["role"] for each in identity["grants"]])
-        kept = self._kept(path, body)
-        if kept.status == 200 and self.seconds:
-            self._until[app] = time.monotonic() + self.seconds
-            return self._get(request, path)
-        return kept
+        return None
+
+    def _may_pull(self, identity: str, path: str) -> bool:
+        """Whether an identity may pull an app's image. The app's own one has no role before the app exists."""
+        is_own = identity == "system"
+        exists = not is_own or self._cloud.get(path) is not None
+        return exists and self._access.allows_pull(principal_of(path if is_own else identity))
 
     def _patch(self, request: HttpRequest, path: str) -> HttpResponse:
         known = self._cloud.get(path)
@@ -212,24 +217,44 @@ class Apps:
         kept = self._kept(path, _merged(known, request.json()))
         return self._begun(path.rpartition("/")[2], kept) if kept.status == 200 else kept
 
+    @property
+    def _active(self) -> set[str]:
+        """The revisions that may get requests."""
+        return self._images.keys() - self._inactive
+
     def _list(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         """An app's revisions, including the inactive ones."""
         app = path.split("/")[-2]
-        names = [each for each in self._images if each.startswith(f"{app}--")]
-        return HttpResponse(
-            body={"value": [{"name": each, "properties": {"active": each not in self._inactive}} for each in names]}
-        )
+        return HttpResponse(body={"value": [self._shown(each) for each in self._images if each.startswith(f"{app}--")]})
+
+    def _revision(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
+        name = path.rpartition("/")[2]
+        return HttpResponse(body=self._shown(name)) if name in self._images else error(404, "NotFound", path)
+
+    def _shown(self, revision: str) -> dict[str, Any]:
+        """A revision as Azure describes it."""
+        fqdn = f"{revision}.{self._domain}"
+        return {"name": revision, "properties": {"active": revision in self._active, "fqdn": fqdn}}
 
     def _replicas(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
         revision = path.split("/")[-2]
         return HttpResponse(body={"value": [{"name": f"{revision}-0"}] if revision in self._servers else []})
 
     def _kept(self, path: str, body: dict[str, Any]) -> HttpResponse:
+        """Keep an app. Another template than its last one makes a revision, whose name must be new (rule
+        revision-names)."""
+        known, template = self._cloud.get(path), body["properties"]["template"]
+        revision = f"{path.rpartition('/')[2]}--{template['revisionSuffix']}"
+        makes = known is None or known["properties"].get("template") != template
+        if makes and revision in self._images:
+            return _taken(template["revisionSuffix"])
         traffic = _ingress(body)["traffic"]
-        active = self._images.keys() - self._inactive
+        active = self._active | {revision} if makes else self._active
         unknown = [each["revisionName"] for each in traffic if each["revisionName"] not in active]
         if unknown or sum(each["weight"] for each in traffic) != 100:
             return error(400, "InvalidTraffic", f"weights must add up to 100, and revisions be active: {unknown}")
+        if makes and (refused := self._make(path, revision, body)):
+            return refused
         _ingress(body)["fqdn"] = f"{path.rpartition('/')[2]}.{self._domain}"
         body["properties"]["provisioningState"] = "Succeeded"
         return HttpResponse(200, self._cloud.put(path, body | {"made_by_client": True}))
@@ -267,6 +292,16 @@ def _merged(known: Any, patch: Any) -> Any:
     return kept | {key: _merged(old.get(key), value) for key, value in patch.items() if value is not None}
 
 
+def _taken(suffix: str) -> HttpResponse:
+    """The refusal of a revision whose name another one has, in the words of
+    github.com/Azure/terraform-azurerm-avm-res-app-containerapp/issues/115 (read 2026-12-02)."""
+    why = (
+        "The following field(s) are either invalid or missing. Field 'template.revisionsuffix' is invalid with "
+        f"details: 'Invalid value: \"{suffix}\": revision with suffix {suffix} already exists.'"
+    )
+    return error(400, "ContainerAppInvalidRevisionSuffix", why)
+
+
 def _not_pulled(image: str, identity: str, registry: str) -> HttpResponse:
     """The refusal of an image that its identity may not pull, in words that many projects quote (read 2026-11-29)."""
     why = (
@@ -281,6 +316,7 @@ def _ingress(app: dict[str, Any]) -> dict[str, Any]:
     return ingress
 
 
-def _drawn(traffic: list[dict[str, Any]], chance: random.Random) -> list[dict[str, Any]]:
-    weighted = [each for each in traffic if each["weight"]]
-    return chance.choices(weighted, [each["weight"] for each in weighted]) if weighted else []
+def _drawn(traffic: list[dict[str, Any]], chance: random.Random) -> str:
+    """The revision that answers a request, by the shares of the traffic."""
+    (drawn,) = chance.choices(traffic, [each["weight"] for each in traffic])
+    return str(drawn["revisionName"])

@@ -67,9 +67,14 @@ class Jobs:
             return error(400, "UserError", f"Compute target '{compute.rpartition('/')[2]}' does not exist.")
         return None
 
-    def _list(self, request: HttpRequest, path: str) -> HttpResponse:  # noqa: ARG002
-        """The jobs that clients submitted, each with its status."""
-        return HttpResponse(body={"value": [self._shown(each["id"]) or each for each in self._cloud.below(path)]})
+    def _list(self, request: HttpRequest, path: str) -> HttpResponse:
+        """The jobs that clients submitted, each with its status; or those that have a tag of the name in the query
+        (learn.microsoft.com/rest/api/azureml/jobs/list, "tag", read 2026-12-02)."""
+        tag = request.query.get("tag")
+        jobs = [self._shown(each["id"]) or each for each in self._cloud.below(path)]
+        return HttpResponse(
+            body={"value": [each for each in jobs if tag is None or tag in (each["properties"].get("tags") or {})]}
+        )
 
     def _get(self, request: HttpRequest, path: str) -> HttpResponse | None:  # noqa: ARG002
         job = self._shown(path)

@@ -168,6 +168,8 @@ def release(spec: Spec, target: DeployTarget, exam: Exam, canary: int | None, mi
     others_serve = any(share for version, share in state.shares.items() if version != target.fresh)
     if mirror is not None and not others_serve:
         raise UserError("Nothing serves there yet, so there is no traffic to mirror.", fix="Leave out --mirror.")
+    if canary is not None and others_serve and isinstance(target, Release):
+        target.require_share(canary)
     _clear(spec, target, state)
     is_let_in, percent = False, 100
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from tunewright.deploy.capacity import container_of
 from tunewright.deploy.held_token import HeldToken
 from tunewright.deploy.images import built, registry_of, tag_of
 from tunewright.deploy.live import marks, take_back
-from tunewright.deploy.live_app import FRESH_LABEL, VERSION, LiveApp, app_cost, traffic_of
+from tunewright.deploy.live_app import VERSION, LiveApp, app_cost, traffic_of
+from tunewright.deploy.rights import PULLER
 from tunewright.deploy.trial import DeploymentAddress, DeploymentTrial, Exam, first_answer, trial
 from tunewright.economics.cost import COOLING_SECONDS, Cost, Service, asleep_saves, cold_share, host_cost
 from tunewright.economics.prices import price_book
@@ -37,6 +39,7 @@ _DRAIN_SECONDS = 60
 _POLL_SECONDS = 2.0
 _STUCK_SECONDS = 20 * 60.0
 _ENDED = ("Succeeded", "Failed", "Canceled")
+_ASSIGNED = "UserAssigned"
 _ENTRA = re.compile(r"https?://[^/]+/([^/]+)")
 """An issuer with a tenant: Entra ID's, in any cloud."""
 
@@ -51,7 +54,7 @@ class App:
         service: the measured latencies of the model on this machine; the cost depends on them.
 
     Raises:
-        UserError: the bundle needs a GPU, or there is no environment or registry.
+        UserError: the bundle needs a GPU, no identity may pull its image, or there is no environment or registry.
     """
 
     target = "aca"
@@ -70,6 +73,7 @@ class App:
         self._engine = engine
         self._provider = read_provider(identity, Provider)
         self._tenant = _tenant_of(self._provider.issuer, identity)
+        self._puller = _puller_of(spec)
         self.live, self._made = LiveApp(spec, at), False
         self.name, self.path = self.live.name, self.live.path
         size = [self._machine.cores, self._memory, replicas]
@@ -99,7 +103,7 @@ class App:
                     "container app",
                     self.name,
                     f"{self._machine.cores} vCPU, {self._memory}, 0 to {self._replicas} replicas, Entra ID sign-in",
-                    self._body(image, []),
+                    self._body(image, {}),
                 ),
             ],
             [RunningMachines(f"{self.name} for {traffic}", cost.usd_per_month)],
@@ -120,20 +124,35 @@ class App:
         Raises:
             UserError: Azure refuses, the image can't be built, or the revision takes too long.
         """
-        image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle", self._identity)
-        state = self.live.state()
+        is_known = self.live.state() is not None and self.fresh in self.live.revisions()
+        image = "" if is_known else built(self._at, self._spec, self._bundle, f"{self._engine}-bundle", self._identity)
+        state = self.live.state()  # once more, because a build takes minutes
         self._made = state is None
         serving = {name: share for name, share in state.shares.items() if share} if state else {}
-        say(f"  azure: container app {self.name}, revision {self.fresh}")
-        if state and self.live.revisions().get(self.fresh) is False:
-            self.live.activate(self.fresh)
         shares = serving | {self.fresh: 0} if serving else {self.fresh: 100}
-        body = self._body(image, traffic_of(shares, self.fresh))
-        body["tags"] = ((self.live.get() or {}).get("tags") or {}) | body["tags"]
-        with azure_errors(f"the container app {self.name}"):
-            self._at.ask("PUT", self.path, VERSION, body, costs=self.cost)
+        say(f"  azure: container app {self.name}, revision {self.fresh}")
+        if is_known:
+            self._take_up(shares)
+        else:
+            self._make(image, shares)
         self._wait_until_ready()
         self._is_new = True
+
+    def _take_up(self, shares: Mapping[str, int]) -> None:
+        """Put the revision of an earlier deployment on trial: Azure makes no other one of its name (rule
+        revision-names)."""
+        if not self.live.revisions()[self.fresh]:
+            self.live.activate(self.fresh)
+        self.live.change(shares, self.fresh, False)
+
+    def _make(self, image: str, shares: Mapping[str, int]) -> None:
+        """Make the app, or only the revision if there is an app."""
+        app = self.live.get()
+        with azure_errors(f"the container app {self.name}"):
+            if app is None:
+                self._at.ask("PUT", self.path, VERSION, self._body(image, shares), costs=self.cost)
+            else:
+                self._at.ask("PATCH", self.path, VERSION, self._change(app, image, shares), costs=self.cost)
 
     def resize(self) -> None:
         """See `DeployTarget`. A revision of this name has this size."""
@@ -185,15 +204,12 @@ class App:
 
     def _address(self) -> DeploymentAddress:
         """The revision's own address."""
-        app = self.live.get()
-        host = str(app["properties"]["configuration"]["ingress"]["fqdn"]) if app else ""
-        first, _, domain = host.partition(".")
         token = HeldToken(self._at.credential, f"{self._provider.audience}/.default", tenant_id=self._tenant)
 
         def headers() -> dict[str, str]:
             return {"Authorization": f"Bearer {token()}"}
 
-        return DeploymentAddress(f"https://{first}---{FRESH_LABEL}.{domain}/v1", headers)
+        return DeploymentAddress(f"https://{self.live.host_of(self.fresh)}/v1", headers)
 
     def shift(self, percent: int) -> int:
         """See `DeployTarget`; the rest goes to the other version with the most traffic."""
@@ -227,21 +243,19 @@ class App:
             )
         return str(listed[0]["id"])
 
-    def _body(self, image: str, traffic: list[dict[str, Any]]) -> dict[str, Any]:
-        """The body of the request: the app, its one container, how it scales, and each revision's traffic."""
-        identity = machines.identity_of(self._spec)
-        assigned = {"type": "UserAssigned", "userAssignedIdentities": {identity: {}}}
+    def _body(self, image: str, shares: Mapping[str, int]) -> dict[str, Any]:
+        """The body of the request that makes the app with its first revision."""
         ingress = {
             "external": True,
             "targetPort": _PORT,
             "transport": "auto",
             "allowInsecure": False,
-            "traffic": traffic,
+            "traffic": traffic_of(shares),
         }
         return {
             "location": self._at.region,
             "tags": {TAG: self._spec.name, **marks(self.fresh, False)},
-            "identity": assigned if identity else {"type": "SystemAssigned"},
+            "identity": {"type": _ASSIGNED, "userAssignedIdentities": {self._puller: {}}},
             "properties": {
                 "managedEnvironmentId": self._environment(),
                 "workloadProfileName": "Consumption",
@@ -249,19 +263,44 @@ class App:
                     "activeRevisionsMode": "Multiple",
                     "maxInactiveRevisions": 5,
                     "ingress": ingress,
-                    "registries": [{"server": image.partition("/")[0], "identity": identity or "system"}],
+                    "registries": [self._registry(image)],
                 },
-                "template": {
-                    "revisionSuffix": self._suffix,
-                    "terminationGracePeriodSeconds": _DRAIN_SECONDS,
-                    "containers": [_container(image, self._machine.cores, self._memory)],
-                    "scale": {
-                        "minReplicas": 0,
-                        "maxReplicas": self._replicas,
-                        "cooldownPeriod": COOLING_SECONDS,
-                        "rules": [{"name": "requests", "http": {"metadata": {"concurrentRequests": "8"}}}],
-                    },
-                },
+                "template": self._template(image),
+            },
+        }
+
+    def _change(self, app: dict[str, Any], image: str, shares: Mapping[str, int]) -> dict[str, Any]:
+        """The body of the request that makes a revision of an app. Values that it does not name stay as somebody set
+        them, such as domains, secrets and restrictions (rule merge-patch)."""
+        configuration: dict[str, Any] = {"activeRevisionsMode": "Multiple", "ingress": {"traffic": traffic_of(shares)}}
+        change: dict[str, Any] = {
+            "tags": (app.get("tags") or {}) | marks(self.fresh, False),
+            "properties": {"configuration": configuration, "template": self._template(image)},
+        }
+        registry, known = self._registry(image), app["properties"]["configuration"].get("registries") or []
+        if registry not in known:
+            others = [each for each in known if each["server"] != registry["server"]]
+            configuration["registries"] = [*others, registry]
+            has_own = "SystemAssigned" in str((app.get("identity") or {}).get("type"))
+            kind = f"SystemAssigned,{_ASSIGNED}" if has_own else _ASSIGNED
+            change["identity"] = {"type": kind, "userAssignedIdentities": {self._puller: {}}}
+        return change
+
+    def _registry(self, image: str) -> dict[str, str]:
+        """The registry of an image, with the identity that pulls it."""
+        return {"server": image.partition("/")[0], "identity": self._puller}
+
+    def _template(self, image: str) -> dict[str, Any]:
+        """A revision: its one container, and how it scales."""
+        return {
+            "revisionSuffix": self._suffix,
+            "terminationGracePeriodSeconds": _DRAIN_SECONDS,
+            "containers": [_container(image, self._machine.cores, self._memory)],
+            "scale": {
+                "minReplicas": 0,
+                "maxReplicas": self._replicas,
+                "cooldownPeriod": COOLING_SECONDS,
+                "rules": [{"name": "requests", "http": {"metadata": {"concurrentRequests": "8"}}}],
             },
         }
 
@@ -301,6 +340,22 @@ def _tenant_of(issuer: str, file: Path) -> str:
         f"A container app is tried with tokens of Entra ID, and this provider is {issuer}.",
         where=file,
         fix="Write the issuer as https://login.microsoftonline.com/TENANT/v2.0; docs/azure.md has an example.",
+    )
+
+
+def _puller_of(spec: Spec) -> str:
+    """The resource id of the identity that pulls the app's image.
+
+    Raises:
+        UserError: there is none.
+    """
+    if identity := machines.identity_of(spec):
+        return identity
+    raise UserError(
+        "No identity is named that may pull the image of a container app.",
+        where="azure.identity",
+        why="The app's own identity gets no role before the app exists.",
+        fix=PULLER,
     )
 
 

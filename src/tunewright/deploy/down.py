@@ -27,6 +27,8 @@ _LONGEST = 1800.0
 _CANCELLING_SECONDS = 300.0
 """How long a job may take to end: its step may still write a checkpoint."""
 _POLL_SECONDS = 1.0
+_OF_AZD = "azd-env-name"
+"""The tag of what `azd up` makes, which `azd down` removes: the projects of a workspace share it."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def take_down(found: Sequence[Thing], unseen: Unseen | None = None) -> None:
 
 
 def _is_ours(spec: Spec, tags: dict[str, str] | None) -> bool:
-    return (tags or {}).get(TAG) == spec.name
+    tags = tags or {}
+    # infra/ sets our tag too, to the name of azd's environment, which may be the project's.
+    return tags.get(TAG) == spec.name and _OF_AZD not in tags
 
 
 def _schedules(spec: Spec, at: Connection) -> Iterator[Thing]:

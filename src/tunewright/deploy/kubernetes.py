@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ _PROMOTED = "promotedReplicas"
 """The canary's value that says how many pods it gets when it is promoted: until then they follow its share."""
 _REPOSITORY = re.compile(r"/tunewright/([^:@/]+)[:@]")
 _MODULE = "tunewright.deploy.trial"
+_KEY = "TUNEWRIGHT_TRIAL_KEY"
+"""The variable with the key or token of a trial, for a release that answers nobody without one."""
 
 
 class LiveRelease:
@@ -175,9 +179,12 @@ class Release:
         other values stay, because the serving pods have them too.
 
         Raises:
-            UserError: the release serves with another engine, the cluster refuses, or pods are not ready in time.
+            UserError: the release serves with another engine or asks for a key that the trial does not have, the
+                cluster refuses, or pods are not ready in time.
         """
-        if (serving := self.live.values()) and serving["engine"] != self._engine:
+        serving = self.live.values()
+        _require_key(self.name, serving or {})
+        if serving and serving["engine"] != self._engine:
             raise UserError(
                 f"The Helm release {self.name} serves with {serving['engine']}, and this bundle needs {self._engine}.",
                 why="Both tracks of a release have one engine, so the serving pods would restart with the wrong one.",
@@ -198,6 +205,7 @@ class Release:
         has left its values."""
         values = self.live.values()
         assert values, "only a version that exists is resized"
+        _require_key(self.name, values)
         stable, canary = values["stable"], values["canary"]
         if _tag(canary) == self.fresh:
             share = {"replicas": canary["replicas"], _PROMOTED: self._replicas}
@@ -220,7 +228,8 @@ class Release:
         pods = f"deploy/{self.name}-{'canary' if state and state.fresh == self.fresh else 'stable'}"
         command = f"kubectl exec --namespace {self.name} -i {pods} -- python -m {_MODULE} < exam.json"
         try:
-            output = self.live.cluster.run(command, {"exam.json": exam.json().encode()}, self.cost)
+            asked = replace(exam, key=os.environ.get(_KEY, ""))
+            output = self.live.cluster.run(command, {"exam.json": asked.json().encode()}, self.cost)
         except UserError as error:
             ready = f"kubectl get --namespace {self.name} {pods} --output jsonpath={{.status.readyReplicas}}"
             if self.live.cluster.run(ready).strip():
@@ -232,12 +241,31 @@ class Release:
             ) from error
         return report(output)
 
+    def require_share(self, percent: int) -> None:
+        """Check before anything is made that a canary with this share takes no more pods than the version that serves
+        has, or than it gets itself when it is promoted.
+
+        Raises:
+            UserError: it takes more.
+        """
+        values = self.live.values()
+        serving = int(values["stable"]["replicas"]) if values else 0
+        pods, most = _canary_pods(serving, percent), max(serving, self._replicas)
+        if pods > most:
+            share = 100 * most // (most + serving)
+            raise UserError(
+                f"A canary with {percent} % of the traffic would take {pods:,} pods beside the {serving} that serve "
+                f"({pods_cost(pods, self._spec)}).",
+                why="In Kubernetes the traffic follows the pods.",
+                fix=f"Give it {share} % or less, which takes {most} pods: --canary {share}",
+            )
+
     def shift(self, percent: int) -> int:
         """See `DeployTarget`. Traffic follows the pods."""
         values = self.live.values()
         assert values and values["canary"]["replicas"], "only a canary gets a share"
         serving = int(values["stable"]["replicas"])
-        pods = max(1, round(serving * percent / max(100 - percent, 1)))
+        pods = _canary_pods(serving, percent)
         self.live.install(values | {"canary": values["canary"] | {"replicas": pods}, "traffic": "all"})
         share = round(100 * pods / (pods + serving))
         if share != percent:
@@ -285,6 +313,28 @@ def owner_of(values: dict[str, Any], spec: Spec) -> str | None:
 def pods_cost(count: int, spec: Spec) -> str:
     """What pods cost, in words."""
     return f"{hourly(count, spec.traffic.machine, spec)}, if each pod takes a machine"
+
+
+def _canary_pods(serving: int, percent: int) -> int:
+    """How many pods have about this share of the traffic beside so many that serve."""
+    return max(1, round(serving * percent / max(100 - percent, 1)))
+
+
+def _require_key(release: str, values: dict[str, Any]) -> None:
+    """Check that there is a key for the trial of a release that answers nobody without one.
+
+    Raises:
+        UserError: there is none.
+    """
+    auth = values.get("auth") or {}
+    is_closed = auth.get("keysSecret") or (auth.get("identity") or {}).get("issuer")
+    if is_closed and not os.environ.get(_KEY):
+        raise UserError(
+            f"The Helm release {release} answers only with a key or a token, and there is none for the trial.",
+            where=_KEY,
+            why="Its values have auth.keysSecret or auth.identity.",
+            fix=f"Set a key of the Secret, or a token of the provider: export {_KEY}=…",
+        )
 
 
 def _promoted_pods(values: dict[str, Any]) -> int:

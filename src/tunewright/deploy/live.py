@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Protocol
 
 from tunewright.backends.azure import machines
@@ -129,7 +128,7 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> str:
     Raises:
         UserError: there is no canary, the user did not confirm, or Azure refuses; the error says what exists.
     """
-    what, deploy = f"the {live.kind} {live.name}", command(spec, live)
+    what, deploy, end = f"the {live.kind} {live.name}", deploying(spec, live), command(spec, live)
     state = live.state()
     if state is None or state.fresh is None:
         raise UserError(
@@ -142,7 +141,7 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> str:
         raise UserError(
             f"The version {state.fresh} at {what} is no canary: its trial did not finish.",
             why="The deployment that made it is under way or was broken off.",
-            fix=f"Try it again: {deploy}. Or remove it: {deploy} --rollback",
+            fix=f"Try it again: {deploy}. Or remove it: {end} --rollback",
         )
     alone = not promote and not state.others and state.shares[state.fresh] > 0
     question = (
@@ -161,7 +160,7 @@ def conclude(spec: Spec, live: Live, *, promote: bool, confirm: Confirm) -> str:
             f"{error.what.rstrip('.')}, so the canary has not ended.",
             where=error.where,
             why=" ".join(part for part in (error.why, standing_now(live)) if part),
-            fix=f"Type the same command again, it goes on from there: {deploy} {flag}",
+            fix=f"Type the same command again, it goes on from there: {end} {flag}",
         ) from error
     return state.fresh
 
@@ -207,7 +206,7 @@ def not_taken_back(
             fix = fix if state.fresh == version else f"Remove everything of this project: {down}"
         else:
             left = f"The version {version} is gone; {where} {'still exists' if state else 'is gone too'}."
-            fix = f"See what exists: tunewright azure ls {quote(str(spec.folder))}"
+            fix = f"See what exists: tunewright azure ls {spec.project_argument}"
     return UserError(
         "The deployment failed, and so did removing the new version. "
         f"First: {error_sentence(first)} Then: {error_sentence(second)}",
@@ -227,12 +226,17 @@ def standing_now(live: Live) -> str:
 
 def _down(spec: Spec) -> str:
     """The command that removes everything of a project."""
-    return f"tunewright azure down {quote(str(spec.folder))}"
+    return f"tunewright azure down {spec.project_argument}"
 
 
 def command(spec: Spec, live: Live) -> str:
+    """The command that ends a canary at this target, without its last word."""
+    return f"tunewright deploy {spec.project_argument} --to {live.target}"
+
+
+def deploying(spec: Spec, live: Live) -> str:
     """The command that deploys to this target."""
-    return f"tunewright deploy {quote(str(spec.folder))} --to {live.target}"
+    return command(spec, live) + (" --identity FILE" if live.target == "aca" else "")
 
 
 def require_fresh(live: Live) -> State:

@@ -16,15 +16,13 @@ from tunewright.deploy.live import State, hourly, marked, marks, require_fresh, 
 
 VERSION = "2025-07-01"
 """The api-version of Container Apps."""
-FRESH_LABEL = "fresh"
-"""The label that gives a revision an address of its own."""
 
 
 class LiveApp:
     """One project's container app, `tw-NAME`, and its active revisions, whatever made them.
 
     A tag of the app names the fresh revision, so that it changes in the same call as the traffic. Revisions themselves
-    have no tags, only labels; a label is an address, and the newest revision keeps its label after it is the only one.
+    have no tags.
     """
 
     target, kind = "aca", "container app"
@@ -63,6 +61,12 @@ class LiveApp:
             listed = self._at.ask("GET", f"{self.path}/revisions", VERSION).get("value", [])
         return {each["name"]: bool(each["properties"].get("active")) for each in listed}
 
+    def host_of(self, revision: str) -> str:
+        """The host name at which a revision answers, whatever its share of the traffic."""
+        with azure_errors(f"the revision {revision}"):
+            found = self._at.ask("GET", f"{self.path}/revisions/{revision}", VERSION)
+        return str(found["properties"]["fqdn"])
+
     def activate(self, revision: str) -> None:
         """Activate a revision that was deactivated: the same template makes no new one."""
         with azure_errors(f"the revision {revision}"):
@@ -74,7 +78,7 @@ class LiveApp:
         change = {
             # Container Apps takes a JSON merge patch (learn.microsoft.com, Container Apps - Update, 2026-11-28).
             "tags": (app.get("tags") or {}) | marks(fresh, is_canary),
-            "properties": {"configuration": {"ingress": {"traffic": traffic_of(shares, fresh)}}},
+            "properties": {"configuration": {"ingress": {"traffic": traffic_of(shares)}}},
         }
         with azure_errors(f"the traffic of {self.name}"):
             self._at.ask("PATCH", self.path, VERSION, change, costs=app_cost(self._spec))
@@ -110,14 +114,9 @@ class LiveApp:
             self._at.ask("POST", f"{self.path}/revisions/{revision}/deactivate", VERSION, costs=app_cost(self._spec))
 
 
-def traffic_of(shares: Mapping[str, int], fresh: str | None) -> list[dict[str, Any]]:
-    """Shares as Container Apps takes them. The fresh revision has an address of its own, or the one with the largest
-    share if none is fresh, so that a trial can reach it alone."""
-    labeled = fresh or max(shares, key=lambda name: shares[name])
-    return [
-        {"revisionName": name, "weight": share} | ({"label": FRESH_LABEL} if name == labeled else {})
-        for name, share in shares.items()
-    ]
+def traffic_of(shares: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Shares as Container Apps takes them."""
+    return [{"revisionName": name, "weight": share} for name, share in shares.items()]
 
 
 def app_cost(spec: Spec) -> str:

@@ -38,6 +38,11 @@ TARGETS = {
 }
 """The targets to which an image is deployed: each one's provider, and the actions in the resource group that it needs
 besides the registry's."""
+PULLER = (
+    "Name a user-assigned identity that has the role AcrPull on the registry: azure.identity=RESOURCE_ID. "
+    "azd up makes one"
+)
+"""The identity that a container app needs: its own can have no role before it exists (rule identities-need-roles)."""
 _SOON = "A role that was just given is in force after up to ten minutes."
 """The rule assignments-take-time."""
 
@@ -57,6 +62,7 @@ def image_checks(spec: Spec, at: Connection, to: str) -> list[Check]:
         *answered(f"provider {provider}", lambda: [_registered(at, provider)]),
         *answered(name, lambda: [_allowed(name, at, group, actions, remedy)]),
         *answered("identity", lambda: _assignable(spec, at)),
+        *_puller(spec, to),
     ]
 
 
@@ -99,6 +105,12 @@ def answered(name: str, checks: Callable[[], Iterable[Check]]) -> Iterator[Check
             " ".join(filter(None, (error.what, error.why))),
             (error.fix if is_unregistered(error) else None) or remedy,
         )
+
+
+def _puller(spec: Spec, to: str) -> Iterator[Check]:
+    """A failed check if no identity may pull a container app's image."""
+    if to == "aca" and machines.identity_of(spec) is None:
+        yield Check("identity", False, "none is named that may pull the app's image", PULLER)
 
 
 def _assignable(spec: Spec, at: Connection) -> Iterator[Check]:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import httpx
@@ -67,6 +67,8 @@ class Exam:
     seed: int
     wake_seconds: float
     """How long the first answer may take: an image is pulled, and a model loaded."""
+    key: str = field(default="", repr=False)
+    """The key or token that the server takes, if the exam is sent from beside it; empty if it needs none."""
 
     def json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -239,8 +241,10 @@ def _quantile(values: Sequence[float], share: float) -> float:
 def main() -> None:
     """Try the server that runs beside this process, and print the result as JSON."""
     url = os.environ.get("TUNEWRIGHT_TRIED", "http://127.0.0.1:8080/v1")
+    exam = Exam.read(sys.stdin.read())
+    headers = {"Authorization": f"Bearer {exam.key}"} if exam.key else {}
     try:
-        result = asdict(trial(DeploymentAddress(url, dict), Exam.read(sys.stdin.read())))
+        result = asdict(trial(DeploymentAddress(url, lambda: headers), exam))
     except UserError as error:
         answers = not isinstance(error, NoAnswer)
         result = {"what": error.what, "why": error.why, "fix": error.fix, "answers": answers}

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from tunewright.config import Spec
@@ -55,7 +54,7 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
             "There is no verdict to judge.",
             where=project.runs,
             why="The gate runs nothing by itself.",
-            fix=f"Type: tunewright gate {quote(str(spec.folder))} --update  "
+            fix=f"Type: tunewright gate {spec.project_argument} --update  "
             "(it brings the project up to date, trainings included)",
         )
     data = _read(folder / "verdict.json")

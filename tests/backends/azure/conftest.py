@@ -32,6 +32,11 @@ from tunewright.deploy.kubernetes import Release
 
 SUBSCRIPTION, GROUP, WORKSPACE, REGION = "00000000-0000-0000-0000-00000000feed", "group", "space", "eastus"
 CPU = "Standard_D4s_v3"
+IDENTITY = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.ManagedIdentity/"
+    "userAssignedIdentities/id-emulator"
+)
+"""The identity of jobs and deployments, as azd makes it."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,7 @@ def ended(azure: AzureEmulator, seconds: float = 30) -> None:
 @pytest.fixture
 def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploying]:
     """A project on the emulator that serves without a model; its deployments are removed with the test."""
+    monkeypatch.setenv("AZURE_ML_IDENTITY", IDENTITY)
     made = Deploying(azure, job(traffic=SERVING), tmp_path)
 
     def started(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.backends.azure.conftest import MakeJob, fails, puts, uploaded
+from tests.backends.azure.conftest import IDENTITY, MakeJob, fails, puts, uploaded
 from tests.backends.azure.deploying import Deploying
 from tests.backends.azure.test_retrain import lines, rows
 from tests.deploy.test_images import bundle
@@ -22,6 +22,8 @@ from tunewright.core.errors import Check, UserError
 from tunewright.deploy import live_of, target_of
 from tunewright.deploy.down import take_down
 from tunewright.deploy.preflight import endpoint_checks
+from tunewright.deploy.rights import image_checks
+from tunewright.economics.cost import Service
 from tunewright.inference.bundle import read_info
 
 F4S, F8S = "Standard_F4s_v2", "Standard_F8s_v2"
@@ -177,6 +179,24 @@ def test_a_private_workspace_is_refused_vllms_image_of_docker_hub(
     assert {check.name: check for check in api.preflight(named, deploy=to)}["image for vLLM"].passed
     other = outputs(tmp_path)
     assert target_of(to, job(traffic={"machine": F4S}), connect(spec), other, None, dry=True), "others are built there"
+
+
+def test_a_container_app_needs_an_identity_that_pulls_its_image(
+    azure: AzureEmulator, job: MakeJob, tmp_path: Path, identity: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's own identity can have no role before the app exists."""
+    monkeypatch.delenv("AZURE_ML_IDENTITY", raising=False)
+    made, before = outputs(tmp_path), len(azure.cloud.calls)
+    made.service = lambda _: Service(0.01, 0.02, 0.5)
+    without, named = job(), job(azure={"identity": IDENTITY})
+    with pytest.raises(UserError, match=r"may pull the image.*azure\.identity=RESOURCE_ID") as caught:
+        target_of("aca", without, connect(without), made, identity, dry=False)
+    assert caught.value.where == "azure.identity"
+    (told,) = (check for check in image_checks(without, connect(without), "aca") if check.name == "identity")
+    assert not told.passed and "AcrPull" in told.remedy
+    assert target_of("aca", named, connect(named), made, identity, dry=False)
+    assert [check.passed for check in image_checks(named, connect(named), "aca") if check.name == "identity"] == [True]
+    assert not puts(azure, since=before)
 
 
 def test_where_the_quotas_can_not_be_asked_nothing_is_registered(

@@ -21,15 +21,15 @@ from tunewright.deploy import images
 from tunewright.deploy.down import Unseen, take_down
 
 
-def app(azure: AzureEmulator, name: str, project: str) -> str:
+def app(azure: AzureEmulator, name: str, project: str, **tags: str) -> str:
     """Put a container app that belongs to a project. Returns its path."""
     group = f"/subscriptions/{azure.cloud.subscription}/resourceGroups/{azure.cloud.group}"
     path = f"{group}/providers/Microsoft.App/containerApps/{name}"
-    azure.cloud.put(path, {"tags": {"tunewright": project}, "properties": {}})
+    azure.cloud.put(path, {"tags": {"tunewright": project, **tags}, "properties": {}})
     return path
 
 
-def cluster(azure: AzureEmulator, name: str, project: str) -> str:
+def cluster(azure: AzureEmulator, name: str, project: str, **tags: str) -> str:
     """Like `app`, for a cluster of machines."""
     path = f"{azure.cloud.workspace}/computes/{name}"
     machines = {"vmSize": "Standard_D4s_v3", "scaleSettings": {"maxNodeCount": 1}}
@@ -37,7 +37,7 @@ def cluster(azure: AzureEmulator, name: str, project: str) -> str:
         path,
         {
             "location": "eastus",
-            "tags": {"tunewright": project},
+            "tags": {"tunewright": project, **tags},
             "properties": {"computeType": "AmlCompute", "provisioningState": "Succeeded", "properties": machines},
         },
     )
@@ -93,6 +93,22 @@ def test_a_provider_that_is_not_registered_has_nothing(azure: AzureEmulator, job
         fails(azure, f"GET .*/{provider}$", 409, "MissingSubscriptionRegistration", said)
     assert [each.kind for each in api.standing(spec)] == ["cluster"]
     azure.cloud.remove(made)
+
+
+def test_what_azd_made_stays_even_if_its_environment_has_the_projects_name(azure: AzureEmulator, job: MakeJob) -> None:
+    """infra/ sets our tag, too; `azd down` removes all of it."""
+    spec = job()
+    end, azd = spec.name[-18:], {"azd-env-name": spec.name}
+    paths = [cluster(azure, f"c{end}", spec.name, **azd), app(azure, f"app-{end}", spec.name, **azd)]
+    paths.append(cluster(azure, f"d{end}", spec.name))
+    try:
+        found = api.standing(spec)
+        assert [each.name for each in found] == [f"d{end}"]
+        take_down(found)
+        assert [azure.cloud.get(path) is not None for path in paths] == [True, True, False]
+    finally:
+        for path in paths:
+            azure.cloud.remove(path)
 
 
 def test_a_cluster_that_another_project_uses_stays(

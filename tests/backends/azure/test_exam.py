@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,34 @@ def beside(exam: Exam, address: str, monkeypatch: pytest.MonkeyPatch) -> Deploym
     monkeypatch.setenv("TUNEWRIGHT_TRIED", address)
     command = [sys.executable, "-m", "tunewright.deploy.trial"]
     return report(subprocess.run(command, input=exam.json(), capture_output=True, text=True, check=True).stdout)
+
+
+class OnlyWithKey(BaseHTTPRequestHandler):
+    """A server that answers "a" to callers with a key, and 401 to all others."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        knows = self.headers["authorization"] == "Bearer sk-1"
+        body = json.dumps({"choices": [{"message": {"content": "a"}}]}).encode()
+        self.send_response(200 if knows else 401)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_trial_beside_a_server_sends_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    exam = Exam("m", [TrialQuestion([{"role": "user", "content": "q"}], "a")], 50.0, 2, 0, wake_seconds=5.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), OnlyWithKey) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/v1"
+        with pytest.raises(UserError, match="The last failure: 401"):
+            beside(exam, address, monkeypatch)
+        found = beside(replace(exam, key="sk-1"), address, monkeypatch)
+        server.shutdown()
+    assert (found.agreement, found.failed) == (1.0, 0)
 
 
 def test_a_trial_beside_a_server_says_that_it_answers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -131,6 +132,16 @@ def test_an_app_whose_identity_may_not_pull_is_refused(
         project.release("aca")
     give(access, PULL)
     project.release("aca")
+
+
+def test_an_apps_own_identity_can_not_pull_before_the_app_exists(project: Deploying) -> None:
+    target: Any = project.target("aca")
+    with_image: Any = project.release("aks")
+    image = project.azure.clusters.releases[with_image.name]["stable"]["image"]
+    body = target._body(image, {target.fresh: 100})
+    body["properties"]["configuration"]["registries"][0]["identity"] = "system"
+    with pytest.raises(UserError, match="unable to pull image using Managed identity system"):
+        asked(project.at, "PUT", target.path, body)
 
 
 def test_run_history_asks_for_a_role(azure: AzureEmulator, access: Access) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.backends.azure.conftest import MakeJob, ended, fails
+from tests.backends.azure.conftest import IDENTITY, MakeJob, ended, fails
 from tests.conftest import unalike
 from tests.monitoring.captures import capture, review
 from tunewright import api
@@ -59,6 +59,7 @@ def spec(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(exam, "_LOAD_SECONDS", 1.0)
     monkeypatch.setattr(exam, "_WAKE_SECONDS", 1.0)
     made = job(
+        azure={"identity": IDENTITY},
         model="linear",
         traffic={"machine": "Standard_F4s_v2"},
         goal={"p95_ms": 60_000.0},

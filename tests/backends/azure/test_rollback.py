@@ -6,19 +6,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
-from tests.backends.azure.conftest import MakeJob, fails, puts
+from tests.backends.azure.conftest import IDENTITY, MakeJob, fails, puts
 from tests.backends.azure.deploying import EXAM, GOOD, SERVING, SLOW, Deploying
-from tunewright import api
+from tunewright import api, load_spec
 from tunewright.azure_emulator import AzureEmulator
+from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.registry import versions
 from tunewright.cli.app import app as cli
 from tunewright.core.errors import GateFailed, UserError
-from tunewright.deploy import images, live_of, release
+from tunewright.deploy import apps, images, live_of, release
 from tunewright.deploy.down import take_down
 from tunewright.deploy.live import CANARY, TRIAL
+from tunewright.deploy.live_app import VERSION as APPS
 from tunewright.deploy.trial import DeploymentTrial
 
 ALL = ("aml", "aks", "aca")
@@ -58,6 +61,21 @@ def test_without_a_canary_nothing_is_rolled_back_or_promoted(project: Deploying,
         told = refused(lambda: project.conclude(to, promote=promote, confirm=lambda *_: True))  # noqa: B023
         assert "no canary" in told and f"{old.fresh} (100 % of the traffic" in told and "azure down" in told
     assert project.serving(to) == {old.fresh: 100}
+
+
+@pytest.mark.parametrize("to", ALL)
+def test_the_commands_that_are_named_are_those_to_type(project: Deploying, to: str) -> None:
+    """The spec's file has a name of its own, and a container app needs --identity."""
+    file = (project.spec.folder / "tunewright.yaml").rename(project.spec.folder / "mails.yaml")
+    project.spec = load_spec(file)
+    told = refused(lambda: project.conclude(to))
+    assert f"tunewright deploy {file} --to {to}{' --identity FILE' if to == 'aca' else ''} --canary 10" in told
+    project.release(to)
+    assert f"tunewright azure down {file}" in refused(lambda: project.conclude(to))
+    project.target(to, "two").create()
+    assert f"Or remove it: tunewright deploy {file} --to {to} --rollback" in refused(
+        lambda: project.conclude(to, promote=True)
+    )
 
 
 @pytest.mark.parametrize("to", ALL)
@@ -402,6 +420,68 @@ def test_an_app_whose_traffic_goes_to_the_latest(project: Deploying, azure: Azur
     assert project.serving("aca") == {old.fresh: 100}
     new = project.release("aca", "two", canary=10)
     assert project.serving("aca") == {old.fresh: 90, new.fresh: 10}
+
+
+def test_what_somebody_set_at_an_app_outlives_the_next_version(project: Deploying, azure: AzureEmulator) -> None:
+    old: Any = project.release("aca")
+    app: Any = azure.cloud.get(old.path)
+    mine = {
+        "external": False,
+        "customDomains": [{"name": "tickets.acme.com", "bindingType": "Disabled"}],
+        "ipSecurityRestrictions": [{"name": "office", "ipAddressRange": "192.0.2.0/24", "action": "Allow"}],
+    }
+    foreign = {"server": "acme.azurecr.io", "username": "acme", "passwordSecretRef": "s"}
+    app["properties"]["configuration"]["ingress"] |= mine
+    app["properties"]["configuration"]["secrets"] = [{"name": "s"}]
+    app["properties"]["configuration"]["registries"].append(foreign)
+    new = project.release("aca", "two")
+    assert project.serving("aca") == {new.fresh: 100}
+    kept: Any = azure.cloud.get(old.path)
+    configuration = kept["properties"]["configuration"]
+    assert {key: configuration["ingress"][key] for key in mine} == mine
+    assert configuration["secrets"] == [{"name": "s"}] and foreign in configuration["registries"]
+
+
+def test_an_app_gets_the_identity_that_the_spec_names_by_now(
+    project: Deploying, azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old: Any = project.release("aca")
+    app: Any = azure.cloud.get(old.path)
+    app["identity"]["type"] = "SystemAssigned,UserAssigned"
+    monkeypatch.setenv("AZURE_ML_IDENTITY", f"{IDENTITY}-2")
+    project.release("aca", "two")
+    app = azure.cloud.get(old.path)
+    assert app["identity"]["type"] == "SystemAssigned,UserAssigned"
+    assert app["identity"]["userAssignedIdentities"].keys() == {IDENTITY, f"{IDENTITY}-2"}
+    assert [each["identity"] for each in app["properties"]["configuration"]["registries"]] == [f"{IDENTITY}-2"]
+
+
+def test_an_earlier_version_of_an_app_serves_again(
+    project: Deploying, azure: AzureEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure makes no second revision of a name, and changes none."""
+    old: Any = project.release("aca")
+    new = project.release("aca", "two")
+    assert project.state("aca").shares == {new.fresh: 100}
+    app: Any = azure.cloud.get(old.path)
+    again = {"properties": {"template": app["properties"]["template"] | {"revisionSuffix": old._suffix}}}
+    with pytest.raises(UserError, match=r"revision with suffix .* already exists"), azure_errors("the app"):
+        project.at.ask("PATCH", old.path, APPS, again)
+    monkeypatch.setattr(apps, "built", lambda *_: pytest.fail("its image is there"))
+    assert project.release("aca").fresh == old.fresh
+    assert project.state("aca").shares == {old.fresh: 100}
+
+
+def test_the_serving_revision_is_tried_while_another_one_is_the_canary(
+    project: Deploying, azure: AzureEmulator
+) -> None:
+    old: Any = project.release("aca")
+    new: Any = project.release("aca", "two", canary=10)
+    for tried in (old, new):
+        assert httpx.get(f"{tried._address().url}/models", timeout=60).status_code == 200
+        assert tried.fresh in azure.apps.running
+        azure.apps._stop(tried.fresh)
+        assert azure.apps.running == []
 
 
 def test_a_release_has_one_engine(project: Deploying) -> None:

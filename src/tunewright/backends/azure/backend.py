@@ -18,6 +18,7 @@ from tunewright.backends.azure.jobs import JobWork, job_of, output_of
 from tunewright.backends.azure.node import ERROR, INPUT
 from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.sources import Source, needed, sources_of, taken_along
+from tunewright.backends.azure.spending import Spending
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import Wait
 from tunewright.backends.ending import names_memory
@@ -58,14 +59,25 @@ class AzureBackend:
         to: the last step to run.
         force: whether to repeat work that was done in Azure before.
         ready: called once before anything is made in Azure. It raises if something is in the way.
+        spending: what the run has cost so far, if these steps are a part of it; by default they are the run.
     """
 
-    def __init__(self, spec: Spec, at: Connection, local: Backend, *, to: str, force: bool, ready: Callable[[], None]):
+    def __init__(
+        self,
+        spec: Spec,
+        at: Connection,
+        local: Backend,
+        *,
+        to: str,
+        force: bool,
+        ready: Callable[[], None],
+        spending: Spending | None = None,
+    ):
         self._spec, self._at, self._local, self._to, self._force = spec, at, local, to, force
+        self._spending = spending or Spending(spec, to)
         self._ready: Callable[[], None] | None = ready
         self._submitted: dict[str, Submitted] = {}
         """By step, until its output is here."""
-        self._followers: list[JobFollower] = []
         self._tags = {TAG: spec.name}
 
     def __enter__(self) -> Self:
@@ -100,11 +112,6 @@ class AzureBackend:
         self._fetch(step, submitted.job, target)
         del self._submitted[step.name]
 
-    @property
-    def spent(self) -> float:
-        """USD of all the jobs that were followed."""
-        return sum(each.spent for each in self._followers)
-
     def _submit(self, step: Step, done: Mapping[str, Path], target: Path) -> None:
         """Submit a step with all later ones that will be due after it, or find the job that an earlier command
         submitted."""
@@ -112,16 +119,18 @@ class AzureBackend:
         lineage = lineage_hashes(self._spec, chain[-1].name)
         base = self._base(chain, target, lineage)
         name, known = self._try(base)
-        budget = self._spec.azure.budget_usd - self.spent
+        self._spending.count_earlier(self._at, name, force=self._force)
+        budget = max(self._spec.azure.budget_usd - self._spending.usd, 0.0)
         limits = {} if known else machines.limits(chain, self._spec, budget)
-        follower = JobFollower(self._at, name, {each.name: self._rate(each) for each in chain}, budget)
+        rates = {each.name: self._rate(each) for each in chain}
+        follower = JobFollower(self._at, name, rates, budget)
         if known is None:
-            work = self._work(name, base, chain, done, lineage, limits)
+            work = self._work(name, base, chain, done, lineage, limits, self._tags | self._spending.tag(rates))
             self._send(name, job_of(work, self._spec), follower)
             say(f"  azure: job {name}: {', '.join(each.name for each in chain)}")
         else:
             say(f"  azure: job {name} was submitted before and is {known.status.lower()}")
-        self._followers.append(follower)
+        self._spending.add(name, follower)
         self._submitted |= {each.name: Submitted(name, follower, limits) for each in chain}
 
     def _send(self, name: str, job: Any, follower: JobFollower) -> None:
@@ -160,8 +169,9 @@ class AzureBackend:
         done: Mapping[str, Path],
         lineage: Mapping[str, str],
         limits: Mapping[str, int],
+        tags: Mapping[str, str],
     ) -> JobWork:
-        """Upload everything that a job needs, and return its work."""
+        """Upload everything that a job needs, and return its work. `tags` are the job's."""
         if self._ready:
             self._ready()
             self._ready = None
@@ -185,7 +195,7 @@ class AzureBackend:
             limits=limits,
             code=assets.code_asset(self._at, f"{TAG}-{self._spec.name}-code", spec_text(self._spec), self._tags),
             environment=assets.environment(self._at, self._spec, self._tags),
-            tags=self._tags,
+            tags=tags,
             # Not named by the job: the next job may begin with a later step, and must still go on from there.
             kept={
                 step.name: f"{FOLDER}/kept/{self._spec.name}-{step.name}-{lineage[step.name][:12]}"

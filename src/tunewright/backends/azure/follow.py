@@ -99,6 +99,17 @@ class JobFollower:
             time.sleep(wait)
             wait = min(wait * 4 / 3, _SLOWEST)
 
+    def settle(self, step: str) -> None:
+        """Add up what the job has cost so far, without waiting for its end.
+
+        Args:
+            step: its step, if it has only one.
+
+        Raises:
+            UserError: Azure can't be reached.
+        """
+        self._look_patiently(step)
+
     def _report_wait(self, step: str, run: Any, silence: Wait) -> None:
         """Print what a silent step waits for.
 
