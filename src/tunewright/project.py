@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunewright.config import RUNS, SPEC_FILE
+from tunewright.config import RUNS, SPEC_FILE, Spec
 from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
 
@@ -134,10 +134,17 @@ class Project:
     Args:
         folder: the folder of the spec.
         runs: the folder of all outputs; `runs` beside the spec by default.
+        argument: what names the project in a command, quoted; its folder by default.
     """
 
-    def __init__(self, folder: Path, runs: Path | None = None):
+    def __init__(self, folder: Path, runs: Path | None = None, argument: str | None = None):
         self.folder, self.runs = folder, runs or folder / RUNS
+        self._argument = argument or quote(str(folder))
+
+    @classmethod
+    def of(cls, spec: Spec, runs: Path | None = None) -> Project:
+        """The project of a spec; `runs` as in the constructor."""
+        return cls(spec.folder, runs, spec.project_argument)
 
     @staticmethod
     def is_one(path: Path) -> bool:
@@ -169,7 +176,7 @@ class Project:
             raise NoBundle(
                 "This project has no bundle yet.",
                 where=self.folder,
-                fix=f"Type: tunewright export {quote(str(self.folder))}",
+                fix=f"Type: tunewright export {self._argument}",
             )
         return self.latest("export") / "bundle"
 

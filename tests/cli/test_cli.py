@@ -6,19 +6,30 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import python, write_project
+from tests.conftest import make_spec, python, write_project
+from tests.evaluation.made_report import PARITY
+from tests.evaluation.scenario import candidate, compared, evidence_of
 from tunewright import api
+from tunewright.api.pipeline import bring_up_to_date
+from tunewright.api.steps import _training_folder
 from tunewright.cli import main
+from tunewright.config import load_spec
+from tunewright.core.artifacts import atomic_folder, partial_of
 from tunewright.core.version import __version__
+from tunewright.evaluation.report.page import verdict_data
+from tunewright.evaluation.verdict.decision import decide
+from tunewright.training.loop.soup_training import has_begun
 
 pytestmark = pytest.mark.slow
 
@@ -219,6 +230,19 @@ def test_there_is_nothing_to_resume_before_anything_was_begun(project: Path) -> 
     assert not list(project.glob("runs/train-*"))
 
 
+def test_an_empty_folder_of_checkpoints_is_nothing_to_resume(project: Path) -> None:
+    spec = load_spec(project)
+    folder = _training_folder(spec, bring_up_to_date(spec, "split"), "train")
+    first = partial_of(folder) / "checkpoints" / "member-0"
+    first.mkdir(parents=True)
+    assert "There is no training to continue." in tunewright("train", project, "--resume").stderr
+    (first / "checkpoint-2").mkdir()
+    (first / "checkpoint-2" / "trainer_state.json").write_text('{"cut', "utf-8")
+    assert not has_begun(first.parent)
+    (first / "checkpoint-2" / "trainer_state.json").write_text("{}", "utf-8")
+    assert has_begun(first.parent)
+
+
 def test_a_misspelt_model_is_told_before_the_data_are_read(project: Path) -> None:
     assert "Did you mean 'phi-3-mini'?" in refused(tunewright("train", project, "model=phi-3-mni"))
     assert not (project / "runs").exists()
@@ -241,6 +265,61 @@ def test_the_end_of_a_canary_as_json(option: str, key: str, project: Path, monke
     assert tunewright("deploy", project, "--to", "aca", option).stdout == ""
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("assess fti", "fit"), ("gateway leger", "ledger")])
+def test_a_misspelt_command_is_not_taken_for_a_file(
+    typed: str, meant: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, word = typed.split()
+    line = refused(tunewright(group, word, project))
+    assert f"'{word}' is neither a command nor a path that exists. Did you mean '{meant}'?" in line
+    monkeypatch.chdir(project)
+    Path(word).mkdir()
+    assert "neither a command" not in refused(tunewright(group, word)), "it is there"
+    assert "neither a command" not in refused(tunewright(group, "absent/folder"))
+
+
+@pytest.mark.parametrize("name", ["tunewright.yaml", "mine.yaml"])
+@pytest.mark.parametrize("verb", ["serve SPEC", "batch SPEC in.jsonl out.jsonl", "adapters add models SPEC"])
+def test_a_spec_in_the_place_of_a_folder_is_one_paragraph(
+    verb: str, name: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.parent)
+    Path("in.jsonl").write_text('{"text": "x"}\n', "utf-8")
+    spec = project / "tunewright.yaml"
+    spec = spec.rename(project / name)
+    words = [str(spec) if word == "SPEC" else word for word in verb.split()]
+    latest = project / "runs" / "latest"
+    if name != "tunewright.yaml":
+        assert f"Type: tunewright export {spec}" in refused(tunewright(*words))
+        with atomic_folder(
+            latest / "export", kind="export", fingerprint="f", spec_sha256="s", inputs={}, seed=0, code_version="1"
+        ):
+            pass
+    folder = project if name == "tunewright.yaml" else latest / "export" / "bundle"
+    line = refused(tunewright(*words))
+    assert line.endswith(f"{spec}: This is a file; a bundle or a project is a folder. Name this folder: {folder}")
+
+
+def test_what_a_run_prints_to_measure_an_api_is_the_command_that_was_typed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = (project / "tunewright.yaml").rename(project / "mine.yaml")
+    evidence, judged = evidence_of(candidate(0.7), candidate(0.6)), make_spec()
+    comparison = compared(judged, evidence)
+    verdict = replace(decide(judged, comparison, evidence, parity_passed=True), measure="apis+={model: x, url: openai}")
+    data = json.loads(json.dumps(verdict_data(judged, comparison, verdict, PARITY)))
+    html, bundle = project / "report.html", project / "bundle"
+    report = SimpleNamespace(
+        data=data, html=html, bundle=bundle, ladder=None, candidates=None, require_gates=lambda: None
+    )
+    monkeypatch.setattr(api, "run", lambda *_, **__: report)
+    options = ["--recipe", "smollm2-135m-cpu", "--runs", str(tmp_path / "o"), "--allow-code"]
+    done = tunewright("run", spec, "seed=2", *options, "--all")
+    assert done.returncode == 0, done.stderr
+    command = shlex.join(["run", str(spec), "seed=2", *options, "--all", data["verdict"]["measure"]])
+    assert f"Measure: tunewright {command}\n" in done.stdout
+
+
 def test_export_and_evaluate_take_the_recipe_that_was_trained(project: Path) -> None:
     for verb in ("export", "evaluate"):
         assert "There is no recipe 'phi'" in refused(tunewright(verb, project, "--recipe", "phi"))
@@ -261,8 +340,8 @@ def test_doctor_gives_a_remedy_for_each_fault(project: Path) -> None:
     (project / "train.jsonl").unlink()
     done = tunewright("doctor", project)
     assert done.returncode == 1
-    assert "✗ data files: missing: " in done.stdout
-    assert "Correct the paths under `data:`" in done.stdout
+    assert "train.jsonl: There is no such data file." in done.stdout
+    assert "Check the path, or those under `data:` in the spec." in done.stdout
 
 
 def test_doctor_shows_what_is_wrong_with_a_spec(project: Path) -> None:

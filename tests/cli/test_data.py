@@ -198,6 +198,36 @@ def test_stand_ins_need_a_key_and_the_mapping_is_for_its_owner_alone(export: Pat
     assert not (export.parent / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("only", "options", "message"),
+    [
+        ("D015", ("--mapping", "who.json"), "--mapping needs --key-file"),
+        ("D007", ("--mapping", "who.json"), "--mapping is for stand-ins"),
+        ("D007", ("--key-file", "pii.key"), "--key-file is for stand-ins"),
+    ],
+)
+def test_an_option_of_stand_ins_that_would_do_nothing_is_refused(
+    only: str, options: tuple[str, ...], message: str, export: Path
+) -> None:
+    (export.parent / "pii.key").write_bytes(bytes(range(32)))
+    assert message in refused(tunewright("data", "fix", export, *COLUMNS, "--only", only, *options))
+    assert not (export.parent / "fixed").exists()
+
+
+@pytest.mark.parametrize("rows", [None, "no row\n", '{"body": "a", "queue": "b"}\n{"body": "c", "queue": "d"}\n'])
+def test_a_fix_that_is_refused_leaves_no_folder(rows: str | None, export: Path) -> None:
+    if rows is None:
+        export.unlink()
+    else:
+        export.write_text(rows, "utf-8")
+    tests = ("data.test.official=export.jsonl",) if rows and "body" in rows else ()
+    refused(tunewright("data", "fix", export, *COLUMNS, *tests, "--only", "D007,D008"))
+    assert not (export.parent / "fixed").exists()
+    (export.parent / "fixed").mkdir()
+    refused(tunewright("data", "fix", export, *COLUMNS, *tests, "--only", "D007,D008"))
+    assert (export.parent / "fixed").is_dir(), "it was there before"
+
+
 def test_ctrl_c_ends_all_at_once_and_leaves_nothing(export: Path) -> None:
     folder = export.parent
     row = json.dumps({"text": "my parcel with the blue kettle never arrived at the old house " * 5, "label": "x"})

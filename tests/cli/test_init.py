@@ -182,6 +182,16 @@ def test_an_example_that_there_is_not_is_answered_with_those_there_are(name: str
     assert not (tmp_path / "there").exists()
 
 
+def test_what_to_compare_with_is_there_without_the_repository(tmp_path: Path) -> None:
+    spec, data = tmp_path / "tunewright.yaml", tmp_path / "data.jsonl"
+    spec.write_text("- tickets\n", "utf-8")
+    data.write_text("".join(json.dumps({"id": number}) + "\n" for number in range(30)), "utf-8")
+    for done in (tunewright("run", spec), tunewright("init", data, "--out", tmp_path / "new.yaml")):
+        line = refused(done)
+        assert "tunewright init --example tickets" in line
+        assert "examples/" not in line
+
+
 def test_neither_data_nor_an_example_is_refused_with_both() -> None:
     line = refused(tunewright("init"))
     assert "tunewright init YOUR_DATA.jsonl" in line and "tunewright init --example tickets" in line

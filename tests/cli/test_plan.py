@@ -59,6 +59,17 @@ def test_every_step_has_memory_hours_and_dollars(project: Path) -> None:
     assert {each["machine"] for each in found["here"]["steps"]} == {"this machine"}
 
 
+def test_a_plan_has_the_date_of_the_book_that_it_counts_with(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "as_of: 2026-08-02\nmachines: {Standard_NC4as_T4_v3: {usd_per_hour: 1}}", "utf-8"
+    )
+    prices = f"prices={tmp_path / 'own.yaml'}"
+    done = CliRunner().invoke(app, ["plan", str(project), prices, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["as_of"] == "2026-08-02"
+    assert "Prices: 2026-08-02, pay as you go." in CliRunner().invoke(app, ["plan", str(project), prices]).stdout
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_tables_fit_the_terminal_and_name_what_does_not_fit(
     project: Path, width: int, monkeypatch: pytest.MonkeyPatch

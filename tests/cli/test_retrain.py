@@ -52,7 +52,23 @@ def test_by_the_clock_nothing_begins_without_a_reason(project: Path) -> None:
     assert (dry.returncode, dry.stdout.split(":")[0]) == (0, "Not due")
 
 
+def test_a_dry_run_says_what_serves(project: Path) -> None:
+    due, champion, before = tunewright("retrain", str(project), "--dry-run").stdout.splitlines()
+    assert due.startswith("Not due")
+    assert champion.startswith("Champion: second, since")
+    assert before == "Before it: first"
+    told = json.loads(tunewright("retrain", str(project), "--dry-run", "--json").stdout)
+    assert told["serving"]["champion"]["version"] == "second"
+
+
 def test_a_project_without_a_model_is_told_what_to_type(tmp_path: Path) -> None:
     done = tunewright("retrain", str(write_project(tmp_path / "p")))
     assert done.returncode == 2
     assert "no bundle yet" in done.stderr
+
+
+def test_a_spec_of_another_name_is_named_in_what_to_type(tmp_path: Path) -> None:
+    spec = (write_project(tmp_path / "p") / "tunewright.yaml").rename(tmp_path / "p" / "mine.yaml")
+    done = tunewright("retrain", str(spec))
+    assert done.returncode == 2
+    assert f"Type: tunewright export {spec}" in done.stderr

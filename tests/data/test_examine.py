@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import TOKENIZER
+from tests.pipeline.made import encoder_folder
 from tunewright.config import file_spec
 from tunewright.core import workers
 from tunewright.core.artifacts import read_jsonl
@@ -51,6 +52,25 @@ def data(tmp_path: Path) -> Path:
 
 def job(data: Path, *overrides: str) -> Job:
     return job_of_files(file_spec(data, [f"model={TOKENIZER}", "train.max_length=90", *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("max_length", "longer", "fix"),
+    [
+        (50, "train.max_length = 50 tokens", "Set train.max_length="),
+        (512, "the 128 tokens that the encoder reads", "or choose an encoder that reads more"),
+    ],
+)
+def test_a_text_that_an_encoder_does_not_read_is_found_with_the_limit_that_it_breaks(
+    max_length: int, longer: str, fix: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"text": "a " * 140, "label": "b"}) + "\n", "utf-8")
+    model = encoder_folder(tmp_path / "bert")
+    limited = job_of_files(file_spec(data, [f"model={model}", f"train.max_length={max_length}"]))
+    (finding,) = (each for each in examine(limited, tmp_path).findings if each.code == "D020")
+    assert f"are longer than {longer}; the longest" in finding.what
+    assert fix in finding.fix
 
 
 def examined(data: Path, out: Path) -> Examination:

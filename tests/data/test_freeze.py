@@ -14,6 +14,7 @@ from tunewright.cli.freeze import freeze
 from tunewright.config import load_spec, spec_sha256
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
+from tunewright.data.splits.frozen import read_frozen
 from tunewright.pipeline.fingerprint import fingerprint
 from tunewright.pipeline.runner import execute_step
 from tunewright.pipeline.steps import STEPS
@@ -103,6 +104,48 @@ def test_a_saved_spec_finds_the_frozen_test_from_anywhere(project: Path, tmp_pat
     assert load_spec(make_spec(project).save(tmp_path)).frozen_folder == project / "frozen_test"
     named = make_spec(project, data={"train": "train.jsonl", "frozen": "gone"})
     assert load_spec(named.save(tmp_path)).frozen_folder == project / "gone"
+
+
+def in_ticket(project: Path, template: str | None, turns: int = 0) -> None:
+    """Put the template around each text of the project's data that lacks it, as users' messages, and into its spec."""
+    file = project / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    for row in rows:
+        if "messages" not in row:
+            asked = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+            asked += [{"role": "user", "content": f"Ticket: {row.pop('text')}"}]
+            row["messages"] = [*asked, {"role": "assistant", "content": row.pop("label")}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    spec = json.loads((project / "tunewright.yaml").read_text("utf-8"))
+    spec["task"] |= {"input_template": template, "earlier_turns": turns}
+    (project / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["the version says the form", "a version of 0.1"])
+def test_rows_that_were_for_training_stay_there_where_inputs_are_read_otherwise(project: Path, is_old: bool) -> None:
+    in_ticket(project, None)
+    typed(project)
+    version = project / "frozen_test" / "1" / "version.json"
+    if is_old:
+        content = json.loads(version.read_text("utf-8"))
+        assert content.pop("input_form") == {"earlier_turns": 0, "template": None}
+        version.write_text(json.dumps(content), "utf-8")
+    in_ticket(project, "Ticket: {text}", turns=2)
+    assert "version 1: nothing to add" in typed(project)
+    add_rows(project, 10)
+    in_ticket(project, "Ticket: {text}", turns=2)
+    assert "version 2: added 6 to test" in typed(project)
+    lines = [int((each.meta.source or "").rpartition(":")[2]) for each in read_frozen(project / "frozen_test").examples]
+    assert min(lines[18:]) > 90, "only rows that are new"
+
+
+def test_a_test_whose_inputs_lack_what_the_spec_reads_is_refused(project: Path) -> None:
+    in_ticket(project, "Ticket: {text}", turns=2)
+    typed(project)
+    for template, turns in ((None, 2), ("Ticket: {text}", 0)):
+        in_ticket(project, template, turns)
+        with pytest.raises(UserError, match=r'task.earlier_turns: 2 and task.input_template: "Ticket: \{text\}"'):
+            typed(project)
 
 
 def test_an_edited_frozen_test_is_refused(project: Path) -> None:

@@ -53,6 +53,17 @@ def test_names_that_repeat_are_no_choice() -> None:
     assert schema["properties"]["vendor"] == {"type": "string"}
 
 
+def test_choices_and_dates_have_the_form_that_records_have() -> None:
+    odd = ("USD ", "USD", "u\u0308ber", "\u00fcber")
+    records = [{"currency": odd[n % 4], "date": f" 2024-03-{1 + n:02}"} for n in range(20)]
+    schema = guess_schema(records)
+    assert schema["properties"] == {
+        "currency": {"enum": ["USD", "\u00fcber"]},
+        "date": {"type": "string", "format": "date"},
+    }
+    assert RecordForm(schema).written(records[0]) == '{"currency":"USD","date":"2024-03-01"}'
+
+
 def test_an_invalid_date_makes_the_field_a_text() -> None:
     assert guess_schema([{"date": "2024-02-30"}])["properties"]["date"] == {"type": "string"}
     assert guess_schema([{"date": "20240229"}])["properties"]["date"] == {"type": "string"}

@@ -17,6 +17,7 @@ from tests.docs.pages import PAGES, Command, blocks, commands, names, spans
 from tunewright.cli.app import app
 from tunewright.config.yaml_text import read_yaml
 from tunewright.gateway.config import GatewaySpec
+from tunewright.pipeline.steps import STEPS
 
 TYPED = list(commands("tunewright"))
 _KEY = re.compile(r"([a-z_]+(?:\.[\w-]+)*)=")
@@ -48,6 +49,10 @@ OTHERS = {
     "vLLM": ("--enable-lora", "--max-model-len"),
 }
 """Options that pages name and that are another program's."""
+
+
+RECIPES = sorted((REPOSITORY / "src" / "tunewright" / "recipes").rglob("*.yaml"))
+_STEP = re.compile(r"-m tunewright\.pipeline\.step ([a-z]+) (.*)")
 
 
 def _silenced() -> Any:
@@ -134,6 +139,22 @@ def test_each_key_and_option_that_a_page_names_exists(page: Path) -> None:
     dotted = [word for word in named if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", word) and not word.endswith(FILES)]
     wrong += [key for key in dotted if key.partition(".")[0] in SECTIONS and key not in KEYS]
     assert not wrong
+
+
+def _of_steps() -> Iterator[tuple[str, str, str]]:
+    """(file, step, arguments) of each command line of a step, on the pages and in the recipes' comments."""
+    for file in [*PAGES, *RECIPES]:
+        text = re.sub(r"\\\n[# ]*", "", file.read_text("utf-8"))
+        for step, arguments in _STEP.findall(text):
+            yield names(file), step, arguments
+
+
+def test_each_command_line_of_a_step_names_its_inputs() -> None:
+    found = list(_of_steps())
+    assert {step for _, step, _ in found} >= {"train", "export", "evaluate"}
+    for file, step, arguments in found:
+        given, without = (re.findall(rf"--{option} (\w+)", arguments) for option in ("in", "without"))
+        assert given == [name for name in STEPS[step].inputs if name not in without], f"{file}: {step}"
 
 
 def _paths(value: Any, prefix: str) -> Iterator[str]:

@@ -34,3 +34,16 @@ def test_the_files_that_a_page_names_exist(page: Path) -> None:
     missing = [name for name in named if not (REPOSITORY / name).exists() and not name.startswith("bench/runs")]
     missing += [name for name in re.findall(r"`(test_\w+\.py)", text) if name not in known]
     assert not sorted(missing)
+
+
+def test_what_the_page_on_data_says_of_the_svm_is_the_readmes_row() -> None:
+    row = re.search(
+        r"│ TF-IDF \+ linear SVM +│ +([\d.]+) .*?│ +([\d.]+) ", (REPOSITORY / "README.md").read_text("utf-8")
+    )
+    page = " ".join((REPOSITORY / "docs" / "data.md").read_text("utf-8").split())
+    named = re.search(
+        r"the ([\d.]+) % that a linear SVM reaches on it .*?`unseen_phrasing` it reaches ([\d.]+) %", page
+    )
+    assert row
+    assert named
+    assert named.groups() == row.groups()

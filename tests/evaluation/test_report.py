@@ -169,13 +169,15 @@ def test_the_terminal_shows_square_brackets_as_they_are(tmp_path: Path, capsys: 
     data["parity"]["elsewhere"] = [asked, {"told": "llama.cpp: not asked.", "why": "It is not installed."}]
     data["verdict"]["sentence"] = "Keep it: [urgent] is right on 80 %."
     data["comparison"]["candidates"]["served"]["label"] = "tuned [int8]"
-    print_summary(data, tmp_path / "report.html", tmp_path, tmp_path)
+    data["verdict"]["measure"] = "apis+={model: gpt-x, url: openai}"
+    arguments = ["my jobs/mine.yaml", "seed=2", "--runs", "out"]
+    print_summary(data, tmp_path / "report.html", tmp_path, arguments)
     shown = capsys.readouterr().out
     assert "of 20 prompts [all] alike" in shown
     assert "llama.cpp" not in shown, "what was not asked stands in the report"
     assert "4 dearer: see the report" in shown
-    measured = "Measure: tunewright run" in shown
-    assert measured == (data["verdict"]["decision"] == "cheaper-api")
+    command = "tunewright run 'my jobs/mine.yaml' seed=2 --runs out 'apis+={model: gpt-x, url: openai}'"
+    assert f"Measure: {command}\n" in shown
     assert "Serve:" not in shown, "the verdict is not to serve it"
     assert "[urgent] is right on 80 %." in shown
     assert "tuned [int8]" in shown

@@ -116,6 +116,14 @@ def test_old_prices_are_among_the_reasons() -> None:
     assert any("The prices are 46 days old" in reason for reason in verdict(GOOD, POOR, day=date(2027, 1, 12)).reasons)
 
 
+def test_a_prompt_cache_that_nobody_counted_is_among_the_reasons() -> None:
+    spec, evidence = make_spec(), evidence_of(GOOD, POOR)
+    said = "All of API gpt-4o's prompt is priced as new"
+    for counted, is_said in ((None, True), ({"gpt-4o": Usage(480, 20, 400)}, False)):
+        reasons = decide(spec, compared(spec, evidence, counted=counted), evidence, parity_passed=True).reasons
+        assert any(reason.startswith(said) for reason in reasons) == is_said
+
+
 def test_a_cascade_that_would_not_save_money_is_not_recommended() -> None:
     result = verdict(SURE_IN_PART, POOR, traffic=LITTLE)
     assert result.decision == "keep-api"

@@ -110,6 +110,12 @@ def test_a_stand_in_in_another_form_is_no_answer(stand_ins: StandIns) -> None:
     assert stand_ins.answer(WRITE, LETTER, f"The {name}s were born on {year}-{month}-{day}.") is None
 
 
+def test_a_part_of_a_stand_in_s_digits_is_no_answer() -> None:
+    hidden = Hidden("card 4000001234567899", stand_ins=frozenset({"4000001234567899"}))
+    assert hidden.is_left_in("7899", "card 4111111111111111")
+    assert not hidden.is_left_in("1111", "card 4111111111111111")
+
+
 def test_what_a_teacher_concludes_is_an_answer(stand_ins: StandIns) -> None:
     phone = Unlabelled("3", "Call +1 415 555 2671. We lost both keys, says Anna Schmidt.")
     for count in range(10):

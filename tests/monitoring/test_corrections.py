@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.conftest import LABELS, make_spec, unalike, write_project
+from tests.conftest import LABELS, make_spec, spec_data, unalike, write_project
 from tunewright.config import Spec, load_spec
 from tunewright.core.artifacts import read_jsonl
 from tunewright.core.errors import UserError
 from tunewright.data.corrections import corrections_in
+from tunewright.data.splits.frozen import NOTHING, write_version
 from tunewright.monitoring import corrections as growth
 from tunewright.monitoring.corrections import NewCorrections, collect_corrections
 from tunewright.monitoring.store import Store
 from tunewright.monitoring.store.database import open_at
 from tunewright.monitoring.store.tables import Capture, Review
 from tunewright.review.acts import ReviewChoice, save
+from tunewright.tasks import Example, Meta
 
 pytestmark = pytest.mark.slow
 
@@ -335,6 +337,14 @@ def test_what_a_test_asks_is_not_taught(tmp_path: Path, store: Store) -> None:
     collected = collect_corrections(spec, store)
     assert rejected(collected) == {"c1": "stands in a test"}
     assert collected.rejected[0].detail == "like test.jsonl:1, which has another answer: refund"
+
+
+def test_a_test_that_was_frozen_with_text_around_its_inputs_is_known_without_it(tmp_path: Path, store: Store) -> None:
+    test = [Example.of("Ticket: please send my money back", "refund", Meta(id="t"))]
+    write_version(tmp_path / "p" / "frozen_test", NOTHING, NOTHING.extended({"test": test}, [], None), None)
+    spec = load_spec(write_project(tmp_path / "p", task={**spec_data()["task"], "input_template": "Ticket: {text}"}))
+    said(store, asked(store, "c1", "Please send my money back!"), "refund")
+    assert rejected(collect_corrections(spec, store)) == {"c1": "stands in a test"}
 
 
 def test_what_no_training_could_use_is_held_back(tmp_path: Path, store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from tests.conftest import LABELS, make_spec
+from tests.conftest import LABELS, make_spec, spec_data
 from tests.monitoring.bundles import bundle_in
 from tunewright.core.artifacts import atomic_folder, read_manifest, write_jsonl
 from tunewright.data.dataset import Dataset, save_dataset
@@ -75,27 +76,14 @@ def test_a_better_model_passes_and_the_sentence_says_where() -> None:
 
 def test_the_champion_answers_anew_where_more_tests_are_asked(tmp_path: Path) -> None:
     examples = [Example.of(f"request {n}", "billing", Meta(id=str(n))) for n in range(4)]
-    about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": "", "fingerprint": "1"}
-    inputs: dict[str, str] = {}
-    for step in ("split", "parity", "bundle"):
-        with atomic_folder(tmp_path / f"{step}-1", kind=step, inputs=dict(inputs), **about) as output:
-            if step == "split":
-                save_dataset(output.path, Dataset([], [], {"test": examples}))
-            elif step == "bundle":
-                bundle_in(output.path, made=None)
-            else:
-                (output.path / ANSWERS).mkdir()
-                write_jsonl(output.path / ANSWERS / f"{SERVED}.jsonl", [])
-        made = read_manifest(tmp_path / f"{step}-1")
-        assert made
-        inputs[step] = made.content
+    bundle = made_in(tmp_path, Dataset([], [], {"test": examples}))
     asked: dict[Path, list[str]] = {}
 
     def collect(*given: Any) -> list[Record]:
         asked.setdefault(given[4], [each.meta.id for part in given[3].values() for each in part])
         return []
 
-    bundle, task = tmp_path / "bundle-1", SimpleNamespace(task=ClassifyTask("Route.", dict.fromkeys(LABELS, "")))
+    task = SimpleNamespace(task=ClassifyTask("Route.", dict.fromkeys(LABELS, "")))
     with (
         mock.patch.object(module, "load_bundle", return_value=task),
         mock.patch.object(module, "collect_served", collect),
@@ -104,6 +92,53 @@ def test_the_champion_answers_anew_where_more_tests_are_asked(tmp_path: Path) ->
         for most in (2, None, 2):
             module.contest(make_spec(tmp_path, evaluate={"max_examples": most}), tmp_path, bundle, bundle, [])
     assert sorted(map(len, asked.values())) == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "learnt", "asked"),
+    [
+        (None, "Ticket: {text}", "Ticket: my card", "my card"),
+        ("Ticket: {text}", None, "my card", "Ticket: my card"),
+    ],
+)
+def test_the_champion_has_learnt_a_request_however_the_two_models_read_it(
+    tmp_path: Path, before: str | None, now: str | None, learnt: str, asked: str
+) -> None:
+    learnt_row, test, other = (Example.of(text, "billing", Meta(id=text)) for text in (learnt, asked, "Ticket: new"))
+    bundle = made_in(tmp_path, Dataset([learnt_row], [], {"test": [test]}), before)
+    task = SimpleNamespace(task=ClassifyTask("Route.", dict.fromkeys(LABELS, "")))
+    spec = make_spec(tmp_path, task={**spec_data()["task"], "input_template": now})
+    with (
+        mock.patch.object(module, "load_bundle", return_value=task),
+        mock.patch.object(module, "collect_served", return_value=[]),
+        mock.patch.object(module, "decide") as decided,
+    ):
+        module.contest(spec, tmp_path, bundle, bundle, [])
+    taught = decided.call_args.kwargs["taught"]
+    assert taught(test)
+    assert not taught(other)
+
+
+def made_in(folder: Path, dataset: Dataset, input_template: str | None = None) -> Path:
+    """A bundle with the outputs that the contest reads, in one folder."""
+    about: dict[str, Any] = {"spec_sha256": "", "seed": 0, "code_version": "", "fingerprint": "1"}
+    inputs: dict[str, str] = {}
+    for step in ("split", "parity", "bundle"):
+        with atomic_folder(folder / f"{step}-1", kind=step, inputs=dict(inputs), **about) as output:
+            if step == "split":
+                save_dataset(output.path, dataset)
+            elif step == "bundle":
+                file = bundle_in(output.path, made=None) / "bundle.json"
+                info = json.loads(file.read_text("utf-8"))
+                info["task"]["input_template"] = input_template
+                file.write_text(json.dumps(info), "utf-8")
+            else:
+                (output.path / ANSWERS).mkdir()
+                write_jsonl(output.path / ANSWERS / f"{SERVED}.jsonl", [])
+        made = read_manifest(folder / f"{step}-1")
+        assert made
+        inputs[step] = made.content
+    return folder / "bundle-1"
 
 
 def test_what_is_gained_on_new_requests_does_not_pay_for_what_is_lost_on_the_old_test() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import LABELS, make_spec
 from tests.monitoring.test_corrections import asked, rejected, said
 from tunewright.config import Spec
+from tunewright.core.artifacts import read_jsonl
 from tunewright.data.corrections import Correction, ReviewerAnswer
 from tunewright.monitoring.corrections import collect_corrections
 from tunewright.monitoring.corrections.poison import LEAST, Pull, carrying, pulling
@@ -89,6 +90,36 @@ def test_what_is_released_by_name_or_said_by_a_second_person_is_taken(spec: Spec
         said(store, name, "refund", "anna")
     collected = collect_corrections(spec, store)
     assert (collected.rows, collected.pulls) == (70, [])
+
+
+def test_a_copy_of_what_is_held_back_waits_with_it(spec: Spec, store: Store) -> None:
+    """The data would lack the answer that it adds nothing to."""
+    honest(store, 90)
+    draw, names = random.Random(4), set[str]()
+    tickets = [ticket("billing", draw) for _ in range(12)]
+    for number, text in enumerate(tickets):
+        name = asked(store, f"m{number}", text, confidence=0.97, by="portal")
+        said(store, name, "refund", ("anna", "ben", "carla")[number % 3])
+        names.add(name)
+    said(store, asked(store, "same", f"{tickets[0]}!", confidence=0.97), "refund", "anna")
+    collected = collect_corrections(spec, store)
+    assert [pull.source for pull in collected.pulls] == ["key:portal"]
+    assert pulled(collected) == {*names, "same"}
+    assert read_jsonl(spec.corrections_folder / "1" / "settled.jsonl") == []
+    assert collect_corrections(spec, store, include=["key:portal"]).rows == 12
+    assert [row["capture"] for row in read_jsonl(spec.corrections_folder / "2" / "settled.jsonl")] == ["same"]
+
+
+def test_a_second_person_may_have_said_it_of_an_alike_request(spec: Spec, store: Store) -> None:
+    honest(store, 60)
+    draw = random.Random(3)
+    for number in range(10):
+        text = ticket("billing", draw)
+        said(store, asked(store, f"m{number}", text, confidence=0.97), "refund", "mallory")
+        said(store, asked(store, f"n{number}", f"{text}!", confidence=0.97), "refund", "anna")
+    collected = collect_corrections(spec, store)
+    assert (collected.rows, collected.pulls) == (70, [])
+    assert collected.reasons == {"adds nothing": 10}
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,21 +72,62 @@ def test_of_few_groups_nothing_is_shown() -> None:
     assert trial_of("list", {}, again, whole, 0.02).outcome == "not shown"
 
 
+def refusal(rows: int, of: int, margin: float = 0.02, groups: int | None = None) -> str:
+    """Why a validation part of equal answers is refused.
+
+    Args:
+        of: rows of training and validation part.
+        groups: their number; None: the rows are independent.
+    """
+    names = [str(number % groups) for number in range(rows)] if groups else None
+    with pytest.raises(UserError) as error:
+        require_provable([1.0] * rows, names, margin, of)
+    return str(error.value)
+
+
+def named(key: str, text: str) -> float:
+    """The value that a text gives a key."""
+    found = re.search(rf"{re.escape(key)}=([\d.]+\d)", text)
+    assert found, text
+    return float(found[1])
+
+
 def test_too_few_rows_are_refused_before_anything_is_trained() -> None:
-    require_provable([1.0] * 200, None, 0.02)
-    with pytest.raises(
-        UserError, match=r"40 validation rows can't show .* at most 2 points.* data.validation_fraction"
-    ):
-        require_provable([1.0] * 40, None, 0.02)
-    with pytest.raises(UserError, match="group"):
-        require_provable([1.0] * 400, [str(number % 4) for number in range(400)], 0.02)
+    require_provable([1.0] * 200, None, 0.02, 2000)
+    assert "40 validation rows can't show that a shorter prompt loses at most 2 points" in refusal(40, 400)
+    assert "no validation row" in refusal(0, 400)
+
+
+@pytest.mark.parametrize("rows", [30, 75, 90])
+def test_each_remedy_for_too_few_rows_is_enough(rows: int) -> None:
+    of = 10 * rows
+    text = refusal(rows, of)
+    assert "At least 133 rows" in text
+    require_provable([1.0] * int(of * named("data.validation_fraction", text)), None, 0.02, of)
+    require_provable([1.0] * rows, None, named("goal.margin", text), of)
+
+
+def test_a_remedy_that_does_not_help_is_not_named() -> None:
+    assert "validation_fraction" not in (few := refusal(30, 200))
+    assert "200 rows are too few to hold out so many" in few
+    assert "More rows would not change that" in refusal(400, 4000, margin=0.002)
+    grouped = refusal(400, 400_000, groups=4)
+    assert "There are too few groups to tell" in grouped
+    assert "goal.margin" not in grouped
+    more = int(400_000 * named("data.validation_fraction", grouped))
+    require_provable([1.0] * 1000, [str(number % (more // 100)) for number in range(1000)], 0.02, 400_000)
 
 
 def test_the_rows_that_the_page_says_it_takes() -> None:
-    require_provable([1.0] * 133, None, 0.02)
-    with pytest.raises(UserError):
-        require_provable([1.0] * 132, None, 0.02)
+    require_provable([1.0] * 133, None, 0.02, 1330)
+    assert "132 validation rows can't show" in refusal(132, 1330)
     assert round(pairs_needed(0.02, 0.05), -1) == 770
+
+
+def test_more_rows_than_are_asked_are_not_called_enough() -> None:
+    few = tried([*wrong(4, 391), *[False] * 9])
+    assert "validation rows would be enough." in sentence(found(few))
+    assert "more than the 1,000 that are asked at most" in sentence(found(replace(few, rows_needed=1001)))
 
 
 def test_the_shortest_prompt_without_a_loss_is_recommended() -> None:

@@ -103,6 +103,15 @@ def test_a_value_takes_the_form_of_the_branch_it_fits() -> None:
         form.canonical('{"when": "tomorrow"}')
 
 
+def test_the_values_that_a_schema_offers_have_the_form_of_records() -> None:
+    offered = ["USD ", "USD", "u\u0308ber", 1, True, None, ["a  b"]]
+    form = object_of(a={"enum": offered}, b={"anyOf": [{"const": " x  y"}, {"type": "null"}]}, enum={"const": " z"})
+    assert form.schema["properties"]["a"] == {"enum": ["USD", "\u00fcber", 1, True, None, ["a b"]]}
+    for value in offered:
+        form.written({"a": value})
+    assert form.written({"a": "USD ", "b": " x y", "enum": "z"}) == '{"a":"USD","b":"x y","enum":"z"}'
+
+
 def object_of(**fields: Any) -> RecordForm:
     return RecordForm({"type": "object", "properties": fields})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,34 @@ def test_a_value_is_found_in_the_forms_that_can_be_read_back(
     assert bool(expected) == bool(found)
     for piece, name in found:
         assert read(name, piece, SPELLING) is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "expected"),
+    [
+        ("Ärzte Süd", "of ÄRZTE\n SÜD.", ("ÄRZTE\n SÜD", "title")),
+        ("Café Olé", "at Café Olé", ("Café Olé", "text")),
+        ("école", "ÉCOLE", ("ÉCOLE", "lower")),
+        ("2024-02-18", "18 février 2024", ("18 février 2024", "month-named")),
+    ],
+)
+def test_a_value_is_found_where_accents_are_signs_of_their_own(
+    value: str, text: str, expected: tuple[str, str]
+) -> None:
+    apart = unicodedata.normalize("NFD", text)
+    found = [(apart[start:end], name) for start, end, name in pieces(value, apart, {})]
+    assert (unicodedata.normalize("NFD", expected[0]), expected[1]) in found
+    assert all(read(name, piece, {}) == value for piece, name in found)
+    one = example(apart, {"a": value})
+    (span,) = aligner_of(schema_of(a=TEXT), one).align(one).spans
+    assert unicodedata.normalize("NFC", apart[span.start : span.end]) == expected[0]
+
+
+def test_no_value_begins_or_ends_between_a_letter_and_its_accent_or_in_its_word() -> None:
+    text = unicodedata.normalize("NFD", "Müller é1")
+    begin, end = seams([(0, 2), (2, 3), (3, 7), (8, 9), (9, 10), (10, 11)], text)
+    assert begin == [True, False, False, True, False, True]
+    assert end == [False, False, True, False, True, True]
 
 
 def test_a_piece_in_capitals_is_spelt_as_records_are() -> None:

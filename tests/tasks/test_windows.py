@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from tests.conftest import TOKENIZER
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.extract import ExtractTask
+from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.windows import cut, divided, joined, places
 
 TOKENS = TextTokenizer(TOKENIZER)
@@ -121,19 +124,109 @@ def test_a_number_that_is_part_of_another_is_not_found_there() -> None:
     assert divided({"date": "2024-03-18"}, ["nothing", "on 18.03.2024"]) == [{}, {"date": "2024-03-18"}]
 
 
+@pytest.mark.parametrize(
+    ("value", "windows", "holder"),
+    [
+        (1000, ["Total 1,000.00 EUR", "page 1 of 10, terms"], 0),
+        (1, ["Total 1,000.00 EUR", "1 chair"], 1),
+        (5.5, ["call 5 55 55", "5,50 each"], 1),
+        (7, ["founded in 1789", "row 7"], 1),
+    ],
+)
+def test_a_number_belongs_to_the_window_that_has_it_as_a_number(value: float, windows: list[str], holder: int) -> None:
+    expected: list[dict[str, Any]] = [{}, {}]
+    expected[holder] = {"total": value}
+    assert divided({"total": value}, windows) == expected
+
+
+def test_a_value_is_found_whole_where_accents_are_signs_of_their_own() -> None:
+    windows = [unicodedata.normalize("NFD", text) for text in ("at Lumières Müllerstr.", "by Müller")]
+    assert divided({"who": "Müller"}, windows) == [{}, {"who": "Müller"}]
+    assert divided({"who": "Lumie"}, ["lumie", windows[0]]) == [{"who": "Lumie"}, {}]
+
+
 def test_the_records_of_windows_join_to_the_whole() -> None:
     windows = cut(TEXT, 128, count)
     read = [(record, {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}) for record in divided(RECORD, windows)]
-    record, fields = joined(read)
+    record, fields = joined(read, TASK.form)
     assert record == RECORD
     assert fields == {"vendor": 0.9, "total": 0.8, "lines[].item": 0.7}
 
 
 def test_of_two_values_the_surer_one_counts() -> None:
-    record, fields = joined([({"total": "1"}, {"total": 0.4}), ({"total": "2"}, {"total": 0.9}), ({}, {})])
+    record, fields = joined([({"total": "1"}, {"total": 0.4}), ({"total": "2"}, {"total": 0.9}), ({}, {})], TASK.form)
     assert (record, fields) == ({"total": "2"}, {"total": 0.9})
-    nested = joined([({"to": {"city": "A"}}, {"to.city": 0.9}), ({"to": {"city": "B"}}, {"to.city": 0.5})])
-    assert nested == ({"to": {"city": "A"}}, {"to.city": 0.9})
+    windows = [({"to": {"city": "A"}}, {"to.city": 0.9}), ({"to": {"city": "B"}}, {"to.city": 0.5})]
+    assert joined(windows, form_of(to={"type": "object"})) == ({"to": {"city": "A"}}, {"to.city": 0.9})
+
+
+def form_of(**fields: Any) -> RecordForm:
+    return RecordForm({"type": "object", "properties": fields})
+
+
+def object_of(*names: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {"type": ["string", "null"]} for name in names}}
+
+
+def test_each_field_of_a_nested_object_is_joined_by_itself() -> None:
+    form = form_of(to={"anyOf": [object_of("city", "zip", "at"), {"type": "null"}]})
+    record, fields = joined(
+        [
+            ({"to": None}, {"to": 0.99}),
+            ({"to": {"city": "A", "zip": "2"}}, {"to.city": 0.9, "to.zip": 0.3}),
+            ({"to": {"city": None, "zip": "1", "at": {"x": 1}}}, {"to.city": 0.99, "to.zip": 0.95, "to.at.x": 0.8}),
+            ({"to": {"at": {"y": 2}}}, {"to.at.y": 0.7}),
+        ],
+        form,
+    )
+    assert record == {"to": {"city": "A", "zip": "1", "at": {"x": 1, "y": 2}}}
+    assert fields == {"to.city": 0.9, "to.zip": 0.95, "to.at.x": 0.8, "to.at.y": 0.7}
+
+
+def test_objects_of_several_forms_are_not_mixed() -> None:
+    form = form_of(by={"oneOf": [object_of("card"), object_of("iban", "bank")]})
+    windows = [
+        ({"by": {"iban": "D", "bank": "B"}}, {"by.iban": 0.9, "by.bank": 0.9}),
+        ({"by": {"card": "4"}}, {"by.card": 0.5}),
+    ]
+    assert joined(windows, form) == windows[0]
+    assert joined([windows[0], ({"by": {"card": "4"}}, {"by.card": 0.95})], form) == (
+        {"by": {"card": "4"}},
+        {"by.card": 0.95},
+    )
+
+
+NAME, NAMES = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+
+
+@pytest.mark.parametrize("part", [{"anyOf": [NAME, NAMES]}, {**NAMES, "type": ["string", "array"]}])
+@pytest.mark.parametrize(
+    ("values", "shares", "whole", "sure"),
+    [
+        (["Acme", ["Bo", "Cy"]], [0.8, 0.9], ["Acme", "Bo", "Cy"], {"who[]": 0.8}),
+        ([["Bo", "Cy"], "Acme"], [0.8, 0.9], ["Bo", "Cy", "Acme"], {"who[]": 0.8}),
+        ([["Bo", "Cy"], "Cy"], [0.8, 0.7], ["Bo", "Cy"], {"who[]": 0.7}),
+        (["Acme", "Bo"], [0.9, 0.8], ["Acme", "Bo"], {"who[]": 0.8}),
+        (["Acme", "Acme"], [0.8, 0.9], "Acme", {"who": 0.9}),
+        ([[], "Acme", []], [1.0, 0.9, 1.0], "Acme", {"who": 0.9}),
+    ],
+)
+def test_one_value_and_a_list_of_the_same_field_make_a_list(
+    part: dict[str, Any], values: list[Any], shares: list[float], whole: Any, sure: dict[str, float]
+) -> None:
+    windows = [
+        ({"who": value}, {("who[]" if isinstance(value, list) else "who"): share} if value else {})
+        for value, share in zip(values, shares, strict=True)
+    ]
+    assert joined(windows, form_of(who=part)) == ({"who": whole}, sure)
+    below = [({"a": record}, {f"a.{path}": share for path, share in fields.items()}) for record, fields in windows]
+    nested = joined(below, form_of(a={"type": "object", "properties": {"who": part}}))
+    assert nested == ({"a": {"who": whole}}, {f"a.{path}": share for path, share in sure.items()})
+
+
+def test_a_number_and_a_list_of_numbers_make_a_list() -> None:
+    form = form_of(n={"type": ["number", "array"]})
+    assert joined([({"n": 5}, {"n": 0.9}), ({"n": [6, 7]}, {"n[]": 0.8})], form) == ({"n": [5, 6, 7]}, {"n[]": 0.8})
 
 
 @pytest.mark.parametrize("window", [None, 64])

@@ -76,6 +76,7 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     shown = made(captures, name_of(captures, "which-team")).stdout
     assert "classify, 120 captured requests, 3 labels" in shown
     assert "right means what the API said" in shown
+    assert "The API took 50% of their prompts from its cache; `tunewright assess` prices all as new." in shown
     folder = captures.parent / "made"
     rows = [json.loads(line) for line in (folder / "data" / "train.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == 120

@@ -81,7 +81,7 @@ def _print_money(assessment: Assessment, requests: int) -> None:
     console = console_of(120)
     console.print(table)
     if assessment.money and assessment.own:
-        parts = Table(title=f"A month of {assessment.own.model}, tuned", title_justify="left", header_style="bold")
+        parts = Table(title=f"A month of {assessment.own.label}", title_justify="left", header_style="bold")
         parts.add_column("item")
         parts.add_column("$ per month", justify="right", no_wrap=True)
         parts.add_column("basis")
@@ -97,8 +97,8 @@ def _print_money(assessment: Assessment, requests: int) -> None:
             swings.add_row(swing.name, swing.low, f"{swing.saving_low:,.0f}", swing.high, f"{swing.saving_high:,.0f}")
         console.print(swings)
     typer.echo(f"\n{assessment.sentence}")
-    if assessment.stale:
-        typer.echo(f"\n{assessment.stale}")
+    for note in filter(None, (assessment.left_out, assessment.uncached, assessment.stale)):
+        typer.echo(f"\n{note}")
 
 
 @app.command()

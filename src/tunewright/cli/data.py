@@ -16,7 +16,15 @@ import typer
 from tunewright.cli.curve import curve
 from tunewright.cli.freeze import freeze
 from tunewright.cli.judge import judge
-from tunewright.cli.options import AllowCodeOption, ForceOption, JsonOption, OverridesArgument, RunsOption, print_json
+from tunewright.cli.options import (
+    AllowCodeOption,
+    ForceOption,
+    JsonOption,
+    OverridesArgument,
+    RunsOption,
+    arguments,
+    print_json,
+)
 from tunewright.cli.steps import step_command
 from tunewright.core.errors import GateFailed, UserError
 
@@ -79,7 +87,7 @@ def check(
         from tunewright.data.printing import print_examination
         from tunewright.data.steps import typable
 
-        words = _words(target, overrides or (), with_code=allow_code)
+        words = arguments(target, overrides, allow_code=allow_code)
         if _is_project(target):
             spec = load_spec(target, overrides or (), allow_code=allow_code)
             findings = [typable(spec, finding) for finding in examination.findings]
@@ -119,8 +127,8 @@ def fix(
     from tunewright.data.fix import fix as fix_data
 
     folder = out or _anchor(target) / _FIXED
-    pseudonymiser = _pseudonymiser(key_file, mapping)
     codes = [code for given in only or () for code in given.split(",")]
+    pseudonymiser = _pseudonymiser(codes, key_file, mapping)
     job = _job(target, overrides, allow_code)
     fixed = fix_data(job, codes, folder, pseudonymiser)
     if mapping and pseudonymiser:
@@ -133,7 +141,7 @@ def fix(
     typer.echo(f"{'Log of every change: ' if fixed.changes else 'Nothing had to be changed: '}{folder / LOG}")
     others = [override for override in overrides or () if not _names_data(override)]
     form = ["data.form=chat"] if job.data.form not in (None, "chat") else []
-    words = _words(target, [*others, *form, *_as_data(fixed.files, _anchor(target))], with_code=allow_code)
+    words = arguments(target, [*others, *form, *_as_data(fixed.files, _anchor(target))], allow_code=allow_code)
     typer.echo(f"Read the log, then check the new files: tunewright data check {join(words)}")
 
 
@@ -174,11 +182,6 @@ def _other_folder(folder: Path) -> list[str]:
     folders = chain([folder], (folder.with_name(f"{folder.name}-{number}") for number in count(2)))
     free = next(each for each in folders if not each.exists() or (each.is_dir() and not any(each.iterdir())))
     return [] if free == folder else ["--out", str(free)]
-
-
-def _words(target: Path, overrides: Sequence[str], *, with_code: bool) -> list[str]:
-    """The arguments of a further command on the same data."""
-    return [str(target), *overrides, *(["--allow-code"] if with_code else [])]
 
 
 def _names_data(override: str) -> bool:
@@ -230,11 +233,23 @@ def _checked_data(target: Path, overrides: list[str] | None, out: Path) -> Path:
     return out
 
 
-def _pseudonymiser(key_file: Path | None, mapping: Path | None) -> Pseudonymiser | None:
+def _pseudonymiser(codes: Sequence[str], key_file: Path | None, mapping: Path | None) -> Pseudonymiser | None:
+    """What makes the stand-ins; None: there is no key.
+
+    Args:
+        codes: the findings to fix.
+    """
     from tunewright.pii import Pseudonymiser
 
-    if key_file is None:
+    if key_file is None and mapping is None:
         return None
+    if "D015" not in {code.strip().upper() for code in codes}:
+        raise UserError(
+            f"{'--mapping' if key_file is None else '--key-file'} is for stand-ins, and no stand-in would be made.",
+            fix="Add --only D015, or leave the option out.",
+        )
+    if key_file is None:
+        raise UserError("--mapping needs --key-file.", fix="Name the file of your secret key, such as pii.key.")
     if mapping and not os.access(mapping.parent, os.W_OK):
         raise UserError("The mapping can't be written to this folder.", where=mapping.parent, fix="Name another.")
     if mapping and mapping.exists():

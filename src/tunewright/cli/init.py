@@ -114,8 +114,8 @@ def _write_project(captures: Path, job: str, out: Path) -> None:
 
     made = project_of(traffic_source(captures), job, out)
     typer.echo(f"Wrote {out}: {made.guess.kind}, {made.rows:,} captured requests, {made.guess.what}.")
-    if made.left_out:
-        typer.echo(made.left_out)
+    for note in filter(None, (made.left_out, made.cached)):
+        typer.echo(note)
     typer.echo("Their labels are the API's answers: right means what the API said, until people have corrected some.")
     typer.echo(f"Look at {out / SPEC_FILE}, then type: {join(['tunewright', 'run', str(out)])}")
 

@@ -15,6 +15,7 @@ from tunewright.cli.options import (
     OverridesArgument,
     ProjectArgument,
     RunsOption,
+    arguments,
     console_of,
     print_json,
 )
@@ -66,9 +67,10 @@ def judge(
             f"${found.usd:,.4f}{thinking}. The budget is ${settings.budget_usd:,.2f}."
         )
         if found.personal:
+            words = arguments(project, overrides, allow_code=allow_code)
             typer.echo(
                 f"{found.personal:,} rows hold personal data, which would go to {settings.url}. First give them "
-                f"stand-ins: tunewright data fix {join([str(project), *(overrides or ())])} --only D015"
+                f"stand-ins: tunewright data fix {join(words)} --only D015"
             )
         return
     output = out or spec.folder / "judged"

@@ -63,6 +63,7 @@ def _plain(project_plan: ProjectPlan) -> dict[str, object]:
         "sentence": plan.sentence,
         "all_steps": {"here": _plain_steps(project_plan.here), "azure": _plain_steps(project_plan.azure)},
         "all_steps_sentence": project_plan.sentence,
+        "as_of": project_plan.as_of,
     }
 
 
@@ -75,8 +76,6 @@ def _plain_steps(plan: StepsPlan) -> dict[str, object]:
 
 
 def _print(project_plan: ProjectPlan) -> None:
-    from tunewright.economics import price_book
-
     console = console_of(120)
     _print_training(project_plan.training)
     console.print(_options(project_plan.training))
@@ -88,7 +87,7 @@ def _print(project_plan: ProjectPlan) -> None:
         for each in plan.misfits:
             typer.echo(f"✗ {each.step} on {each.machine}: {each.memory.summary}; {each.why}")
     typer.echo(
-        f"{project_plan.sentence}\nPrices: {price_book().as_of}, pay as you go. How well this predicts: docs/plan.md"
+        f"{project_plan.sentence}\nPrices: {project_plan.as_of}, pay as you go. How well this predicts: docs/plan.md"
     )
 
 

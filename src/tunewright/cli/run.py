@@ -15,6 +15,7 @@ from tunewright.cli.options import (
     ProjectArgument,
     RecipeOption,
     RunsOption,
+    arguments,
     print_json,
 )
 
@@ -53,5 +54,8 @@ def run(
         tried = {"ladder": ladder, "candidates": report.candidates} if ladder else {}
         print_json(report.data | tried | {"report": report.html, "bundle": report.bundle})
     else:
-        print_summary(report.data, report.html, report.bundle, spec.folder, ladder, report.candidates)
+        words = arguments(project, overrides, recipe=recipe, runs=runs, allow_code=allow_code)
+        words += ["--on", on] if on != "local" else []
+        words += [option for option, given in (("--emulate", emulate), ("--all", every)) if given]
+        print_summary(report.data, report.html, report.bundle, words, ladder, report.candidates)
     report.require_gates()

@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,10 +78,9 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
     job = replace(job, corrections=None)
     if output.exists() and any(output.iterdir()):
         raise UserError("This folder isn't empty; it was left as it is.", where=output, fix="Name another with --out.")
-    output.mkdir(parents=True, exist_ok=True)
     log: list[dict[str, Any]] = []
     files = {}
-    with tempfile.TemporaryDirectory(dir=output, prefix=".survey-") as scratch:
+    with _made(output), tempfile.TemporaryDirectory(dir=output, prefix=".survey-") as scratch:
         with survey(job, Path(scratch)) as surveyed:
             _require_rows(job, surveyed)
             edits = _edits(surveyed, requested, pseudonymiser)
@@ -97,6 +97,20 @@ def fix(job: Job, codes: Iterable[str], output: Path, pseudonymiser: Pseudonymis
             quarantine.rename(output / QUARANTINE)
     write_jsonl(output / LOG, log)
     return Fixed(files, Counter(entry["code"] for entry in log))
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder, which goes again if the body fails before it has written anything there."""
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # the folder is not empty
+                folder.rmdir()
+        raise
 
 
 def _leave_out_texts(quarantine: Path) -> None:

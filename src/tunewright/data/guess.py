@@ -607,7 +607,7 @@ def _tell_of_absent_documents(columns: dict[str, list[Any]], text: str, folders:
         say(f"{what} {why} {fix}")
 
 
-_ROWS = 'Rows look like {"text": …, "label": …}; compare the data in examples/.'
+_ROWS = 'Rows look like {"text": …, "label": …}. To see some, type: tunewright init --example tickets  (a project).'
 
 
 def _best(

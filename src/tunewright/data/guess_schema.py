@@ -11,6 +11,8 @@ from typing import Any
 
 from tunewright.config.literal import LITERAL
 from tunewright.tasks.literal import not_literal
+from tunewright.tasks.normal import as_in_records
+from tunewright.tasks.record_form import is_absent
 
 MOST_CHOICES = 12
 """Different values that a text field may have to count as a choice among them. Each value must be one word: where names
@@ -31,17 +33,13 @@ def guess_schema(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         records: at least one record.
     """
     names = list(dict.fromkeys(name for record in records for name in record))
-    values = {name: [record[name] for record in records if not _absent(record.get(name))] for name in names}
+    values = {name: [record[name] for record in records if not is_absent(record.get(name))] for name in names}
     schema = {
         "type": "object",
         "properties": {name: _of(values[name]) for name in names if values[name]},
         "required": [name for name in names if len(values[name]) == len(records)],
     }
     return schema if schema["required"] else {key: value for key, value in schema.items() if key != "required"}
-
-
-def _absent(value: Any) -> bool:
-    return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _of(values: Sequence[Any]) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def _of_kind(kind: str, values: Sequence[Any]) -> dict[str, Any]:
         case "array":
             return {"type": "array", "items": _of([item for value in values for item in value])}
         case "string":
-            return _of_texts([str(value) for value in values])
+            return _of_texts([as_in_records(str(value)) for value in values])
         case _:
             return {"type": kind}
 

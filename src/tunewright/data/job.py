@@ -26,6 +26,8 @@ class Limit:
     template: str | None
     """The chat template's source; None for an encoder, which reads the text alone."""
     max_length: int
+    is_window: bool = False
+    """Whether the limit is the window of an encoder, and not `train.max_length`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def _limit(model: str, anchor: Path, max_length: int) -> tuple[Limit | None, str
     try:
         if is_encoder(model, anchor):
             folder, window = encoder_window(model, anchor)
-            return Limit(folder, None, min(window, max_length)), ""
+            return Limit(folder, None, min(window, max_length), window <= max_length), ""
         folder, template = resolve_tokenizer(model, anchor)
     except UserError as error:
         return None, str(error)

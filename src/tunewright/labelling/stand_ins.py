@@ -59,7 +59,9 @@ def _is_of(stand_in: str, value: str, request: str) -> bool:
     if len(form) >= _LEAST and form in given and form not in bare(request):
         return True
     has_digit = any(map(str.isdigit, given))
-    return len(given) >= _LEAST and has_digit and is_in(value, stand_in) and not is_in(value, request)
+    # A part of a stand-in's digits counts, too, though it is no number of its own: the last four of a card's.
+    in_stand_in, in_request = (given in bare(text) or is_in(value, text) for text in (stand_in, request))
+    return len(given) >= _LEAST and has_digit and in_stand_in and not in_request
 
 
 class StandIns:

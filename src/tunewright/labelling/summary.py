@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from shlex import quote
 
 from tunewright.config import Spec
 from tunewright.data.splits.withholding import GROUP, NEAR_COPY, REPEAT
@@ -74,7 +73,7 @@ def _of_outdated(spec: Spec, outdated: Mapping[str, int]) -> str:
 
 
 def _review(spec: Spec) -> str:
-    return f"tunewright review {quote(str(spec.folder))} --labels"
+    return f"tunewright review {spec.project_argument} --labels"
 
 
 def _of_people(spec: Spec, report: LabelReport) -> Iterator[str]:

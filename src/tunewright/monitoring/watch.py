@@ -121,7 +121,7 @@ def look(spec: Spec, store: Store, bundle_folder: Path | None = None, now: datet
     """
     now = now or datetime.now(UTC)
     address = webhook_of(spec)
-    folder = bundle_folder or Project(spec.folder).champion()
+    folder = bundle_folder or Project.of(spec).champion()
     info = _info(folder)
     reference, origin = _reference(spec, folder, info)
     until = midnight(now)
@@ -164,7 +164,7 @@ def rebase(spec: Spec, store: Store, bundle_folder: Path | None = None, now: dat
     Raises:
         UserError: there are too few captures.
     """
-    folder = bundle_folder or Project(spec.folder).champion()
+    folder = bundle_folder or Project.of(spec).champion()
     info = _info(folder)
     with store.session() as session:
         captured = read_captured(session, info, midnight(now or datetime.now(UTC)), LONGEST)

@@ -17,13 +17,11 @@ from tunewright.evaluation.evidence import VALIDATION
 from tunewright.inference.bundle import load_bundle
 from tunewright.parity.served import collect_served
 from tunewright.pipeline.fingerprint import code_version, lineage_hashes
-from tunewright.pruning.trial import PromptTrial, require_provable, trial_of
+from tunewright.pruning.trial import MOST, PromptTrial, require_provable, trial_of
 from tunewright.pruning.variants import PromptVariant, require_prompt, variants_of
 from tunewright.tasks import Example, task_of
 from tunewright.tasks.input_template import InputTemplate
 
-MOST = 1000
-"""Validation rows that each model answers, one at a time."""
 REPORT = "prune.json"
 _ANSWERS = "answers"
 
@@ -72,9 +70,11 @@ def search(spec: Spec, run: RunTo) -> Pruning:
     require_prompt(spec)
     variants = variants_of(spec, _fixed_text(run(spec, "check")["check"]))
     split = run(variants[0].spec, "split")["split"]
-    examples = evenly(load_dataset(split).validation, MOST)
+    dataset = load_dataset(split)
+    examples = evenly(dataset.validation, MOST)
     weights = [example.importance for example in examples]
-    require_provable(weights, _groups(examples), spec.goal.margin)
+    rows = len(dataset.train) + len(dataset.validation)
+    require_provable(weights, _groups(examples), spec.goal.margin, rows)
     lineage = {each.name: lineage_hashes(each.spec, "export")["export"] for each in variants}
     code, hashed = code_version("parity"), spec_sha256(spec)
     found = sha256_json([lineage, spec.goal.margin, code])

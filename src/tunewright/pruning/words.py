@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunewright.pruning.search import Pruning
-from tunewright.pruning.trial import PromptTrial
+from tunewright.pruning.trial import MOST, PromptTrial
 
 
 def sentence(found: Pruning) -> str:
@@ -29,11 +29,18 @@ def sentence(found: Pruning) -> str:
     elif last.outcome == "not shown":
         parts.append(
             f"Without {last.name} it changes by {_points(last.difference)} points, and a loss of {_most_lost(last)} "
-            "can't be ruled out" + (f"; about {last.rows_needed:,} validation rows would." if last.rows_needed else ".")
+            f"can't be ruled out{_enough(last)}."
         )
     if found.untried:
         parts.append(f"Not tried after that: without {', without '.join(found.untried)}.")
     return " ".join(parts)
+
+
+def _enough(trial: PromptTrial) -> str:
+    if trial.rows_needed is None:
+        return ""
+    beyond = f", more than the {MOST:,} that are asked at most" if trial.rows_needed > MOST else ""
+    return f"; about {trial.rows_needed:,} validation rows would be enough{beyond}"
 
 
 def _points(share: float) -> str:

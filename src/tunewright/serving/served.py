@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import quote
 
+from tunewright.config import SPEC_FILE
+from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 from tunewright.inference.checksums import BUNDLE_FILE
 from tunewright.project import Project, Traffic
@@ -36,8 +38,10 @@ def bundle_of(path: Path) -> Path:
     version, and in that the registered folder.
 
     Raises:
-        UserError: the path is a project without a bundle.
+        UserError: the path is a file, or a project without a bundle.
     """
+    if path.is_file():
+        raise UserError("This is a file; a bundle or a project is a folder.", where=path, fix=_folder_of(path))
     if Project.is_one(path):
         return traffic_of(path).champion
     folder = path
@@ -49,3 +53,11 @@ def bundle_of(path: Path) -> Path:
             break
         (folder,) = inside
     return folder if (folder / BUNDLE_FILE).is_file() else path
+
+
+def _folder_of(file: Path) -> str:
+    """The folder to name in the place of a file: a spec's project, or its bundle where the spec has another name."""
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        return "Name its folder."
+    folder = file.parent if file.name == SPEC_FILE else Project(file.parent, argument=quote(str(file))).champion()
+    return f"Name this folder: {quote(str(folder))}"

@@ -25,6 +25,10 @@ class InputForm:
         template = section.input_template
         return cls(section.earlier_turns, None if template is None else InputTemplate.of(template))
 
+    def can_become(self, other: InputForm) -> bool:
+        """Whether what was read by this form can be read by another one: what this one took off or joined is lost."""
+        return self.template in (None, other.template) and self.earlier_turns in (0, other.earlier_turns)
+
     def of_text(self, text: str) -> str:
         """The input in one message."""
         return self.template.input_of(text) if self.template else text

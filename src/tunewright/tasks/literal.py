@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tunewright.tasks.measures import leaves
-from tunewright.tasks.normal import normalised
+from tunewright.tasks.normal import as_in_records
 
 if TYPE_CHECKING:
     import re2
@@ -20,12 +20,11 @@ _LONGEST = 200
 
 
 def pieces(text: str) -> list[str]:
-    """The words, numbers, signs and spaces of a text in the form that records have: NFC, one space for any white space.
-    A literal value is a run of them.
+    """The words, numbers, signs and spaces of a text in the form that records have. A literal value is a run of them.
 
     In scripts that put no spaces between words, each letter with its marks is a piece.
     """
-    plain = " ".join(normalised("NFC", text).split())
+    plain = as_in_records(text)
     if plain.isascii():
         found = _ASCII.findall(plain)
     else:

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tunewright.tasks.normal import normalised
+from tunewright.tasks.spans.readings import read
 
 FIELD, LABEL = "field ", "label "
 """Prefixes of the metrics of a single field, and of a single label."""
@@ -112,8 +113,11 @@ def tokens(text: str) -> Counter[str]:
 
 
 def is_in(value: str, text: str) -> bool:
-    """Whether a value may come from a text: its letters and digits stand there in a row. For a number or an ISO date,
-    which have many forms, the digits are enough."""
+    """Whether a value may come from a text: its letters and digits stand there in a row. A number stands there as a
+    number, and not within another; its sign does not count. For an ISO date the numbers of its parts are enough, and
+    for the month a name."""
+    if _NUMBER.fullmatch(value):
+        return _has_number(normalised("NFKC", value), normalised("NFKC", text))
     if bare(value) in bare(text):
         return True
     if date := re.fullmatch(r"(\d{4})-(\d\d)-(\d\d)", value):
@@ -125,10 +129,41 @@ def is_in(value: str, text: str) -> bool:
             and bool({day, day.lstrip("0")} & numbers)
             and (named or bool({month, month.lstrip("0")} & numbers))
         )
-    if re.fullmatch(r"-?\d+(\.\d+)?", value):
-        digits = re.sub(r"\D", "", value).strip("0")
-        return any(digits == re.sub(r"\D", "", number).strip("0") for number in re.findall(r"\d[\d.,' ]*", text))
     return False
+
+
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_SOLID = re.compile(r"\d+(?:[.,'’]\d+)*")
+_SPACED = re.compile(r"(?<!\d)\d{1,3}(?: \d{3})+(?:[.,]\d+)?(?!\d)")
+_SIGNS = str.maketrans("", "", ".,'’ ")
+_CODE = range(5, 65)
+"""How many digits a number may have that is a code or a telephone's number, which signs and spaces part anywhere."""
+
+
+def _has_number(value: str, text: str) -> bool:
+    """Whether a number stands in a text in NFKC. What is no number in any notation, such as 18.03.2024, stands for the
+    numbers in it."""
+    whole, part = wanted = _digits(value)
+    for piece in (*_SOLID.findall(text), *_SPACED.findall(text)):
+        if whole + part not in piece.translate(_SIGNS):  # most pieces, in a tenth of the time
+            continue
+        if wanted in (_numbers(piece) or set(map(_digits, re.findall(r"\d+", piece)))):
+            return True
+    if part or len(whole) not in _CODE:
+        return False
+    parted = re.compile(rf"(?<!\d)0*{'[-./ ]?'.join(whole)}(?!\d)")
+    return any(not _numbers(match[0]) for match in parted.finditer(text))
+
+
+def _numbers(piece: str) -> set[tuple[str, str]]:
+    """What a piece of a text is as a number, with a point and with a comma before the decimals; empty if it is none."""
+    return {_digits(number) for name in ("point", "comma") if (number := read(name, piece, {})) is not None}
+
+
+def _digits(number: str) -> tuple[str, str]:
+    """The digits of a number before and behind its point, without zeros that change nothing."""
+    whole, _, part = number.lstrip("-").partition(".")
+    return whole.lstrip("0"), part.rstrip("0")
 
 
 _MONTHS = (

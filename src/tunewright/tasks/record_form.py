@@ -1,8 +1,8 @@
 """The canonical form of a schema's JSON records, so that a model learns one form and answers can be compared.
 
 Keys are in the schema's order, without spaces between them, and those that it does not name follow in the alphabet's.
-Optional fields without a value are left out. Numbers have JSON's shortest form, and a run of white space in a text
-becomes one space.
+Optional fields without a value are left out. Numbers have JSON's shortest form. Texts are in NFC, and a run of white
+space in them becomes one space.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import chain, repeat
 from typing import Any
 
 from tunewright.config import checking
-from tunewright.config.json_schema import closed, require_bounded, target
+from tunewright.config.json_schema import closed, require_bounded, target, transformed
 from tunewright.config.patterns import is_found
 from tunewright.core.errors import shortened
 from tunewright.core.limits import RECORD_BYTES
 from tunewright.core.strict_json import JSON_FAULTS, StrictJson, described
 from tunewright.tasks.base import Unfit
-from tunewright.tasks.normal import normalised
+from tunewright.tasks.normal import as_in_records
 
 _BRANCHES = ("anyOf", "oneOf")
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
@@ -35,6 +36,7 @@ class RecordForm:
 
     If the schema names the fields of an object and does not say whether there may be others, there may not, because
     nothing would say what to read into them. An object whose fields it does not name keeps all that an answer has.
+    The values that it offers (`enum`, `const`) are in canonical form, too.
 
     Args:
         schema: a JSON Schema, draft 2020-12, with its references inside.
@@ -45,7 +47,7 @@ class RecordForm:
 
     def __init__(self, schema: Mapping[str, Any]):
         require_bounded(schema)
-        self.schema = closed(schema)
+        self.schema: dict[str, Any] = transformed(closed(schema), _in_form)
 
     def canonical(self, text: str) -> str:
         """A record given as JSON, in canonical form.
@@ -92,7 +94,7 @@ class RecordForm:
         parts = [
             written
             for name, part in self.schema["properties"].items()
-            if not _absent(fields.get(name)) and (written := self._field(name, fields[name], part))
+            if not is_absent(fields.get(name)) and (written := self._field(name, fields[name], part))
         ]
         return f"{{{','.join(parts)}}}"
 
@@ -107,6 +109,25 @@ class RecordForm:
         except (ValueError, RecursionError):
             return ""
         return text[1:-1]
+
+    @cached_property
+    def shapes(self) -> Counter[tuple[str, str]]:
+        """How many forms the schema gives the value at each path, as an "object" of named fields and as an "array".
+
+        Paths are names joined by points. There are none below a list.
+        """
+        return Counter(self._shapes(self.schema, ""))
+
+    def _shapes(self, schema: Any, path: str) -> Iterator[tuple[str, str]]:
+        schema = self._whole(schema)
+        if "array" in kinds_of(schema) or "items" in schema:
+            yield path, "array"
+        if "properties" in schema:
+            yield path, "object"
+        for branch in chain.from_iterable(schema.get(key, ()) for key in _BRANCHES):
+            yield from self._shapes(branch, path)
+        for name, part in schema.get("properties", {}).items():
+            yield from self._shapes(part, f"{path}.{name}" if path else name)
 
     @cached_property
     def _validator(self) -> Any:
@@ -142,7 +163,7 @@ class RecordForm:
             parts = chain(first, repeat(schema.get("items", {})))
             return [self._ordered(item, part) for item, part in zip(value, parts, strict=False)]
         if isinstance(value, str):
-            text = " ".join(normalised("NFC", value).split())
+            text = as_in_records(value)
             kinds = kinds_of(schema)
             return _number(text, kinds) if "string" not in kinds and kinds & {"number", "integer"} else text
         if isinstance(value, float) and value.is_integer() and math.isfinite(value):
@@ -154,7 +175,7 @@ class RecordForm:
         ordered = {
             name: self._ordered(value[name], part)
             for name, part in known.items()
-            if name in value and (name in required or not _absent(value[name]))
+            if name in value and (name in required or not is_absent(value[name]))
         }
         # The grammar begins with the required ones.
         for name in dict.fromkeys((*required, *sorted(value))):
@@ -230,15 +251,33 @@ def _left_out(value: Any, kept: Any, path: str) -> Iterator[str]:
         for name, each in value.items():
             if name in kept:
                 yield from _left_out(each, kept[name], f"{path}{name}.")
-            elif not _absent(each):
+            elif not is_absent(each):
                 yield path + name
     elif isinstance(value, list) and isinstance(kept, list):
         for each, item in zip(value, kept, strict=True):
             yield from _left_out(each, item, path)
 
 
-def _absent(value: Any) -> bool:
+def is_absent(value: Any) -> bool:
+    """Whether a value says that there is none: `null`, an empty list, or a text without a letter or sign."""
     return value is None or value == [] or (isinstance(value, str) and not value.strip())
+
+
+def _in_form(part: dict[str, Any]) -> dict[str, Any]:
+    """A part of a schema with the values that it offers in the form of a record's, each once."""
+    if isinstance(offered := part.get("enum"), list):
+        part["enum"] = list({json.dumps(value): value for value in map(_offered, offered)}.values())
+    if "const" in part:
+        part["const"] = _offered(part["const"])
+    return part
+
+
+def _offered(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _offered(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return list(map(_offered, value))
+    return as_in_records(value) if isinstance(value, str) else value
 
 
 def _joined(schema: Mapping[str, Any], branch: Mapping[str, Any]) -> dict[str, Any]:

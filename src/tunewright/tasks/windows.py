@@ -9,11 +9,17 @@ from math import prod
 from typing import Any
 
 from tunewright.tasks.measures import is_in, leaves
+from tunewright.tasks.normal import ACCENTS, as_in_records, in_any_form
+from tunewright.tasks.record_form import RecordForm, is_absent
 
 _OVERLAP = 8
 """A window repeats at least an eighth of the one before, so that no field is separated from its name."""
 _LINE = 4
 """A line that fills more than a quarter of a window is cut too."""
+
+_WORD = rf"[\w{ACCENTS}]"
+_IN_NUMBER = r"(?<=\d)[.,'’]\d|(?<=\d[.,'’])\d"
+"""A place within a number such as 1,234.50."""
 
 Count = Callable[[str], int]
 """Counts the tokens of a text."""
@@ -96,33 +102,102 @@ def _mostly(value: Any, window: str, stands: Callable[[str, str], bool]) -> bool
 
 def _word(value: str, window: str) -> bool:
     """Whether a value stands in a window literally, except for line breaks, and not inside a longer word or number."""
-    pattern = r"\s+".join(map(re.escape, value.split()))
-    return re.search(rf"(?<!\w){pattern}(?!\w)", window, re.IGNORECASE) is not None
+    pattern = r"\s+".join(map(in_any_form, as_in_records(value).split()))
+    whole = rf"(?<!{_WORD})(?!{_IN_NUMBER}){pattern}(?!{_WORD}|{_IN_NUMBER})"
+    return re.search(whole, window, re.IGNORECASE) is not None
 
 
 WindowRecord = tuple[Mapping[str, Any], Mapping[str, float]]
 """(a record, the confidence in the values at each path)."""
 
 
-def joined(of_windows: Sequence[WindowRecord]) -> tuple[dict[str, Any], dict[str, float]]:
+def joined(of_windows: Sequence[WindowRecord], form: RecordForm) -> tuple[dict[str, Any], dict[str, float]]:
     """Join the records of a document's windows, in order, with the confidence in each value.
 
-    A field takes the value with the highest confidence. Lists are concatenated; items that overlapping windows share
-    are taken once.
+    A field takes the value with the highest confidence, also within objects; a window without a value says nothing
+    about it. An object for which the schema has several forms is taken as a whole, because their fields do not go
+    together. Lists are concatenated; items that overlapping windows share are taken once. If a field may be one value
+    or a list, several values make a list.
+
+    Args:
+        form: the form of the whole record.
     """
-    whole: dict[str, Any] = {}
-    taken: dict[str, dict[str, float]] = {}
+    joining = _Joining(form)
     for record, fields in of_windows:
-        for name, value in record.items():
-            below = (f"{name}.", f"{name}[")
-            own = {path: share for path, share in fields.items() if path == name or path.startswith(below)}
-            if isinstance(value, list):
-                whole[name] = _chained(whole.get(name, []), value)
-                before = taken.get(name, {})
-                taken[name] = {**before, **{path: min(share, before.get(path, 1.0)) for path, share in own.items()}}
-            elif name not in whole or prod(own.values()) > prod(taken[name].values()):
-                whole[name], taken[name] = value, own
-    return whole, {path: share for each in taken.values() for path, share in each.items()}
+        joining.add(record, fields)
+    return joining.record, joining.fields
+
+
+class _Joining:
+    """The record of the windows so far, and the confidence in the values at each path."""
+
+    def __init__(self, form: RecordForm):
+        self.record: dict[str, Any] = {}
+        self.fields: dict[str, float] = {}
+        self._shapes = form.shapes
+
+    def add(self, record: Mapping[str, Any], fields: Mapping[str, float]) -> None:
+        """Add the record of the next window."""
+        self._into(self.record, record, fields, "")
+
+    def _into(self, whole: dict[str, Any], value: Mapping[str, Any], fields: Mapping[str, float], above: str) -> None:
+        """Add an object of the next window to the same object so far.
+
+        Args:
+            above: the object's path with a point behind it; empty for the record.
+        """
+        for name, new in value.items():
+            path, old = f"{above}{name}", whole.get(name)
+            if name in whole and is_absent(new):
+                continue
+            if (
+                isinstance(new, Mapping)
+                and self._shapes[path, "object"] < 2
+                and (isinstance(old, Mapping) or is_absent(old))
+            ):
+                whole[name] = old if isinstance(old, Mapping) else self._kept(path, {}, {})
+                self._into(whole[name], new, fields, f"{path}.")
+            else:
+                whole[name] = self._kept(path, *self._of_both(path, old, new, _at(fields, path)))
+
+    def _of_both(self, path: str, old: Any, new: Any, sure: dict[str, float]) -> tuple[Any, dict[str, float]]:
+        """(the value of a field that has the values `old` and `new`, the confidence in it).
+
+        Args:
+            sure: the confidence in `new`.
+        """
+        before = _at(self.fields, path)
+        if is_absent(old):
+            return new, sure
+        if isinstance(old, list) or isinstance(new, list) or (self._shapes[path, "array"] and old != new):
+            before, sure = _of_items(path, old, before), _of_items(path, new, sure)
+            least = {each: min(share, before.get(each, 1.0)) for each, share in sure.items()}
+            return _chained(_items(old), _items(new)), {**before, **least}
+        return (new, sure) if prod(sure.values()) > prod(before.values()) else (old, before)
+
+    def _kept(self, path: str, value: Any, sure: Mapping[str, float]) -> Any:
+        """A value, after its confidence was kept in the place of what was known at its path."""
+        for gone in _at(self.fields, path).keys() - sure.keys():
+            del self.fields[gone]
+        self.fields.update(sure)
+        return value
+
+
+def _at(fields: Mapping[str, float], path: str) -> dict[str, float]:
+    """The confidence in the values at a path and below it."""
+    below = (f"{path}.", f"{path}[")
+    return {each: share for each, share in fields.items() if each == path or each.startswith(below)}
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _of_items(path: str, value: Any, fields: Mapping[str, float]) -> dict[str, float]:
+    """The confidence in a field's values if it is a list: a value that is none becomes its item."""
+    if isinstance(value, list):
+        return dict(fields)
+    return {f"{path}[]{each.removeprefix(path)}": share for each, share in fields.items()}
 
 
 def _chained(first: list[Any], second: list[Any]) -> list[Any]:

@@ -40,6 +40,14 @@ class NewProject:
         """How many requests were left out, and why; empty: none was."""
         return _left_out(self.job)
 
+    @property
+    def cached(self) -> str:
+        """How much of a prompt the API's cache held, which no key of a spec says; empty: nothing, or nobody counted."""
+        share = self.job.cached_tokens / (self.job.prompt_tokens or 1)
+        if not share:
+            return ""
+        return f"The API took {share:.0%} of their prompts from its cache; `tunewright assess` prices all as new."
+
 
 def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     """Write a project for a job: `data/train.jsonl` with each captured input, the API's answer and which API gave

@@ -23,6 +23,7 @@ from tunewright.core.errors import EXIT_GATE, UserError
 if TYPE_CHECKING:
     from tunewright.monitoring.retraining.run import Retrained
     from tunewright.monitoring.retraining.status import Status
+    from tunewright.project import Serving
 
 IfDueOption = Annotated[
     bool,
@@ -87,11 +88,15 @@ def retrain(
 
     spec = load_spec(project, overrides or (), recipe=recipe, allow_code=allow_code)
     if if_due or dry_run:
-        outlook = api.serving_status(spec).outlook
+        found = api.serving_status(spec)
+        outlook = found.outlook
         typer.echo(outlook.sentence, err=json)
         if dry_run or not outlook.due:
             if json:
-                print_json({"event": None, "due": outlook.due, "sentence": outlook.sentence})
+                serving = _plain(found)["serving"]
+                print_json({"event": None, "due": outlook.due, "sentence": outlook.sentence, "serving": serving})
+            elif dry_run:
+                _print_serving(found.serving)
             return
     if identity and to != "aca":
         raise UserError("--identity goes with --to aca alone.", fix="Leave it out.")
@@ -114,15 +119,7 @@ def status(project: ProjectArgument, json: JsonOption = False, allow_code: Allow
     if json:
         print_json(_plain(found))
         return
-    serving = found.serving
-    if serving is None:
-        typer.echo("There is no champion yet: servers use the latest bundle.")
-    else:
-        typer.echo(f"Champion: {serving.champion.version}, since {serving.champion.since:%Y-%m-%d %H:%M} UTC")
-        if trial := serving.challenger:
-            typer.echo(f"On trial: {trial.version}, with {trial.share:.0%} of the requests")
-        if serving.former:
-            typer.echo(f"Before it: {', '.join(each.version for each in serving.former)}")
+    _print_serving(found.serving)
     for server in found.servers:
         on_trial = f", {server.challenger} on trial" if server.challenger else ""
         typer.echo(
@@ -139,6 +136,17 @@ def rollback(project: ProjectArgument, allow_code: AllowCodeOption = False) -> N
 
     removed, serving = api.roll_back(load_spec(project, allow_code=allow_code))
     typer.echo(f"{removed} no longer serves; {serving.version} serves.")
+
+
+def _print_serving(serving: Serving | None) -> None:
+    if serving is None:
+        typer.echo("There is no champion yet: servers use the latest bundle.")
+        return
+    typer.echo(f"Champion: {serving.champion.version}, since {serving.champion.since:%Y-%m-%d %H:%M} UTC")
+    if trial := serving.challenger:
+        typer.echo(f"On trial: {trial.version}, with {trial.share:.0%} of the requests")
+    if serving.former:
+        typer.echo(f"Before it: {', '.join(each.version for each in serving.former)}")
 
 
 def _print(retrained: Retrained) -> None:

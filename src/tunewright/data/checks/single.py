@@ -21,7 +21,7 @@ class _RowFinding:
     severity: str
     message: Callable[[str, int, Hits, Survey], str]
     """(split, rows, hits, survey) -> the message."""
-    fix: Callable[[Hits], str] | None = None
+    fix: Callable[[Hits, Survey], str] | None = None
 
 
 def single_rows(survey: Survey) -> Iterator[Finding]:
@@ -34,7 +34,7 @@ def single_rows(survey: Survey) -> Iterator[Finding]:
                     code,
                     kind.severity,
                     f"{name}: {kind.message(name, hits.rows, hits, survey)}",
-                    kind.fix(hits) if kind.fix else KINDS[code].fix,
+                    kind.fix(hits, survey) if kind.fix else KINDS[code].fix,
                     places(split, hits.first_rows()),
                     hits.rows,
                     hits.rows / len(split.table),
@@ -57,17 +57,20 @@ def _longest(hits: Hits) -> int:
 def _too_long(problem: str) -> Callable[[str, int, Hits, Survey], str]:
     def message(_name: str, rows: int, hits: Hits, survey: Survey) -> str:
         assert survey.job.limit
-        limit = survey.job.limit.max_length
-        if survey.job.limit.template is None:
-            limited = f"are longer than the {limit} tokens that the encoder reads"
+        limit = survey.job.limit
+        if limit.is_window:
+            limited = f"are longer than the {limit.max_length} tokens that the encoder reads"
         else:
-            limited = f"{problem} train.max_length = {limit} tokens"
+            too_long = "are longer than" if limit.template is None else problem
+            limited = f"{too_long} train.max_length = {limit.max_length} tokens"
         return f"{rows} rows {limited}; the longest has at most {_longest(hits)}"
 
     return message
 
 
-def _raise_limit(hits: Hits) -> str:
+def _raise_limit(hits: Hits, survey: Survey) -> str:
+    if survey.job.limit and survey.job.limit.is_window:
+        return "Shorten these rows, or choose an encoder that reads more: tunewright models ls"
     return f"Set train.max_length={_longest(hits)} where the model reads as many, or shorten these rows."
 
 

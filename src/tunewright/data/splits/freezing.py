@@ -8,12 +8,18 @@ from pathlib import Path
 from tunewright.config import FROZEN, Spec
 from tunewright.core.errors import UserError
 from tunewright.data.chain import versions_in
+from tunewright.data.corrections import with_corrections
 from tunewright.data.dataset import load_dataset
 from tunewright.data.dedup.blocks import blocks_of, members
+from tunewright.data.job import columns_in
+from tunewright.data.readers import read_piece
+from tunewright.data.readers.parts import Piece
+from tunewright.data.readers.sources import files
 from tunewright.data.splits.frozen import NOTHING, Frozen, read_frozen, trace, write_version
 from tunewright.data.splits.partition import HELD_OUT, cut_by_spec
 from tunewright.data.splits.withholding import NEWER, NOT_FROZEN, Withheld, keep_out, load_withheld
 from tunewright.tasks import Example
+from tunewright.tasks.input_form import InputForm
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,8 @@ def freeze(spec: Spec, split: Path) -> Freezing:
 
     An extension adds the rows of named test files that are not frozen yet. Without such files it adds
     `data.test_fraction` of the training rows that are new since the last freezing, in whole blocks and by the rule of
-    the split. A block with a row that was for training at an earlier freezing stays in training. Where there is nothing
-    to add, no version is written, and new rows still count as new next time.
+    the split. A block with a row that was for training at an earlier freezing stays in training, also where inputs are
+    read otherwise now. Where there is nothing to add, no version is written, and new rows still count as new next time.
 
     Args:
         split: the output folder of the step `split` for this spec.
@@ -57,7 +63,7 @@ def freeze(spec: Spec, split: Path) -> Freezing:
     dataset = load_dataset(split)
     pool, withheld_before = [*dataset.train, *dataset.validation], load_withheld(split)
     folder = spec.frozen_folder or spec.path(Path(FROZEN))
-    before = read_frozen(folder) if versions_in(folder) else NOTHING
+    before = (read_frozen(folder) if versions_in(folder) else NOTHING).as_read(InputForm.of(spec.task))
     additions = _additions(spec, pool, withheld_before, before) if before.number else dataset.test
     added = {name: len(examples) for name, examples in additions.items() if examples}
     if not added:
@@ -85,8 +91,26 @@ def _additions(spec: Spec, pool: list[Example], withheld: list[Withheld], frozen
             if row.reason == NOT_FROZEN:
                 by_part.setdefault(row.part, []).append(row.example)
         return by_part
-    new = [block for block in blocks_of(pool) if not any(trace(example) in frozen.kept for example in block)]
+    kept = frozen.kept | _kept_as_read_before(spec, frozen)
+    new = [block for block in blocks_of(pool) if not any(trace(example) in kept for example in block)]
     return {HELD_OUT: members(cut_by_spec(spec, new, spec.data.test_fraction, spec.seed).held)}
+
+
+def _kept_as_read_before(spec: Spec, frozen: Frozen) -> set[str]:
+    """Traces, as inputs are read now, of the raw rows that were for training when they were read otherwise."""
+    before = frozen.forms - {frozen.form}
+    if not before:
+        return set()
+    raw = (
+        item
+        for file in with_corrections(files(spec.path(spec.data.train)), spec.corrections_folder)
+        for item in read_piece(Piece(file), spec.data.form, columns_in(spec))
+    )
+    return {
+        trace(frozen.form.of_example(row))
+        for row in raw
+        if isinstance(row, Example) and any(trace(form.of_example(row)) in frozen.kept for form in before)
+    }
 
 
 def _freezing(folder: Path, frozen: Frozen, added: dict[str, int], withheld: int) -> Freezing:

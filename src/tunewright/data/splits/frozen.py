@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class FrozenVersion:
     """SHA-256 of each other file, by its path."""
     examples: dict[str, dict[str, str]]
     """For each part the ids of the added examples, each with the SHA-256 of its line."""
+    input_form: InputForm | None = None
+    """How inputs were read, also those of the traced rows; None in versions of Tunewright 0.1."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ class Frozen:
     """Number of the last version."""
     sha256: str | None = None
     """SHA-256 of the last `version.json`, which pins all versions before it."""
+    forms: frozenset[InputForm] = frozenset()
+    """How inputs were read when the versions were frozen."""
+    form: InputForm = field(default_factory=InputForm)
+    """How inputs are read now."""
 
     @cached_property
     def examples(self) -> list[Example]:
@@ -69,7 +75,7 @@ class Frozen:
     def as_read(self, form: InputForm) -> Frozen:
         """The same examples as a spec reads its data that was changed since."""
         parts = {name: list(map(form.of_example, examples)) for name, examples in self.parts.items()}
-        return replace(self, parts=parts)
+        return replace(self, parts=parts, form=form)
 
     def extended(
         self, additions: Mapping[str, Sequence[Example]], kept: Iterable[Example], group: str | None
@@ -83,7 +89,14 @@ class Frozen:
             added = [_with_version(example, self.number + 1) for example in examples]
             parts[name] = [*parts.get(name, []), *added]
         traces = self.kept.union(map(trace, kept))
-        return replace(self, parts=parts, kept=traces, groups=self.groups | {group}, number=self.number + 1)
+        return replace(
+            self,
+            parts=parts,
+            kept=traces,
+            groups=self.groups | {group},
+            number=self.number + 1,
+            forms=self.forms | {self.form},
+        )
 
 
 NOTHING = Frozen({}, frozenset(), frozenset())
@@ -115,7 +128,7 @@ def write_version(folder: Path, before: Frozen, after: Frozen, group: str | None
                 save_examples(file, added)
                 examples[name] = dict(zip((example.meta.id for example in added), _line_hashes(file), strict=True))
         (partial / KEPT).write_text("".join(f"{each}\n" for each in sorted(after.kept - before.kept)), "utf-8")
-        version = FrozenVersion(after.number, before.sha256, group, file_hashes(partial), examples)
+        version = FrozenVersion(after.number, before.sha256, group, file_hashes(partial), examples, after.form)
         write_json(partial / VERSION, asdict(version))
         sha256 = sha256_file(partial / VERSION)
     return replace(after, sha256=sha256)
@@ -143,7 +156,8 @@ def read_frozen(folder: Path) -> Frozen:
             parts[name] = [*parts.get(name, []), *added]
         kept = frozen.kept.union((folder / str(number) / KEPT).read_text("utf-8").split())
         sha256 = sha256_file(folder / str(number) / VERSION)
-        frozen = Frozen(parts, kept, frozen.groups | {version.group}, number, sha256)
+        forms = frozen.forms | {version.input_form or InputForm()}
+        frozen = Frozen(parts, kept, frozen.groups | {version.group}, number, sha256, forms)
     return frozen
 
 

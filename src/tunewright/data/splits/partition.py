@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from tunewright.data.splits.split import Cut, cut_blocks
 from tunewright.data.splits.withholding import FOR_THE_GATE, NEWER, Withheld, keep_out
 from tunewright.data.times import instants_of
 from tunewright.tasks import Example, Task, task_of
+from tunewright.tasks.input_form import InputForm
 
 HELD_OUT = "test"
 """The name of the test part that is held out where the spec names no test file."""
@@ -99,7 +101,8 @@ def gate_examples(spec: Spec, blocks: Sequence[Block]) -> list[Example]:
 
 
 def require_fit(spec: Spec, frozen: Frozen) -> None:
-    """Refuse a frozen test with labels that the spec lacks, or with groups from another column."""
+    """Refuse a frozen test with labels that the spec lacks, with groups from another column, or without parts of the
+    inputs that the spec reads."""
     task = task_of(spec.task)
     unknown_sets = [unknown for example in frozen.examples if (unknown := unknown_labels(task, example.answer))]
     if unknown_sets:
@@ -119,6 +122,20 @@ def require_fit(spec: Spec, frozen: Frozen) -> None:
             where=spec.frozen_folder,
             why="Rows of a group that is in the test could not be kept out of train.",
             fix="Name that column as data.group.",
+        )
+    _require_form(spec, frozen)
+
+
+def _require_form(spec: Spec, frozen: Frozen) -> None:
+    now = InputForm.of(spec.task)
+    if form := next((form for form in frozen.forms if not form.can_become(now)), None):
+        template = json.dumps(str(form.template), ensure_ascii=False) if form.template else "null"
+        raise UserError(
+            "The frozen test's inputs were read otherwise than the spec reads them: with task.earlier_turns: "
+            f"{form.earlier_turns} and task.input_template: {template}.",
+            where=spec.frozen_folder,
+            why="What was taken off them or joined is lost, so rows of the test could not be kept out of train.",
+            fix="Set both keys so. For other inputs, move the frozen test away and freeze another.",
         )
 
 

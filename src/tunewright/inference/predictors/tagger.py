@@ -53,7 +53,8 @@ class RecordTagger(EncoderPredictor):
         super().__init__(logits, tokenizer, calibration)
         self._text_tokenizer = tokenizer
         self._task = task.within(context - tokenizer.frame)
-        self._tags = TagSet.named(fields_of(RecordForm(task.constraint.schema)), outputs, habits)
+        self._form = RecordForm(task.constraint.schema)
+        self._tags = TagSet.named(fields_of(self._form), outputs, habits)
 
     def prompts(self, request: str) -> list[list[int]]:
         chunks = self._task.chunks(request, token_counter(self._text_tokenizer))
@@ -84,7 +85,7 @@ class RecordTagger(EncoderPredictor):
     def _joined(self, readers: Sequence[SpanReader], results: Sequence[SpanRecord]) -> SpanRecord:
         """Join the records of the windows of one document. If a required field is in none of them, take the best
         candidate of all windows."""
-        record, fields = joined([(each.record, each.fields) for each in results])
+        record, fields = joined([(each.record, each.fields) for each in results], self._form)
         result = SpanRecord(record, fields)
         for each in self._tags.fields:
             if each.required and not each.nullable and each.single and not each.choices and not each.among(record):

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -23,6 +24,7 @@ from tunewright.tasks import Example, Task
 from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.generate import cut_at_stop
 from tunewright.tasks.measures import value_spans
+from tunewright.tasks.record_form import RecordForm
 from tunewright.tasks.windows import joined
 
 
@@ -126,7 +128,7 @@ class RecordReader(PromptedModel):
         super().__init__(model, task, template, tokenizer, shots, calibration)
         assert isinstance(task.constraint, JsonRecord)
         self._grammar, self._whole, self._decode = grammar, whole, tokenizer.decode
-        self._unjudged = task.constraint.unjudged
+        self._schema, self._unjudged = task.constraint.schema, task.constraint.unjudged
         self.longest_answer = max_tokens
 
     def answer_confined(self, prompt: Sequence[int], schema: Mapping[str, Any]) -> Answer:
@@ -158,17 +160,21 @@ class RecordReader(PromptedModel):
         """The grammar for each chunk of a request."""
         return self._whole if len(prompts) == 1 else self._grammar
 
+    @cached_property
+    def _form(self) -> RecordForm:
+        return RecordForm(self._schema)
+
     def _joined(self, prompts: Sequence[Sequence[int]], of_chunks: list[Answer]) -> Answer:
         """Join the answers to the chunks of a request."""
         if len(prompts) == 1:
             return self._calibrated(of_chunks[0])
-        record, fields = joined([(json.loads(each.text), each.fields) for each in of_chunks])
+        record, fields = joined([(json.loads(each.text), each.fields) for each in of_chunks], self._form)
         if not self._fits(record):
             # No chunk had a required field, or the joined lists are too long.
             first = self._chunk_answer(prompts[0], self._whole)
             whole = json.loads(first.text)
             absent = {name: value for name, value in whole.items() if name not in record}
-            record, fields = joined([(record, fields), (absent, first.fields)])
+            record, fields = joined([(record, fields), (absent, first.fields)], self._form)
             if not self._fits(record):
                 record, fields = whole, dict(first.fields)
             of_chunks.append(first)

@@ -28,7 +28,7 @@ from tunewright.data.corrections import (
 from tunewright.data.job import job_of
 from tunewright.data.label_sets import counted
 from tunewright.monitoring.corrections.choose import choose, confidences
-from tunewright.monitoring.corrections.known import known_of
+from tunewright.monitoring.corrections.known import Sifted, known_of, like
 from tunewright.monitoring.corrections.poison import SOURCES, Pull, pulls
 from tunewright.monitoring.corrections.rejected import (
     COPY,
@@ -188,11 +188,12 @@ def _judged(
     spec: Spec, task: Task, agreed: Sequence[Correction], sure: Mapping[str, float | None], include: Collection[str]
 ) -> _Judged:
     known = known_of(spec, job_of(spec), task)
-    new, rejected, contradicted = known.sift(agreed)
-    found = pulls(known, new, sure, include)
-    taken, pulling = _without(new, found)
+    sifted = known.sift(agreed)
+    found = pulls(known, sifted, sure, include)
+    taken, rejected = _without(sifted, found)
     named = {each.capture for each in taken}
-    return _Judged(taken, [*rejected, *pulling], [each for each in contradicted if each.capture in named], found)
+    contradicted = [each for each in sifted.contradicted if each.capture in named]
+    return _Judged(taken, [*sifted.rejected, *rejected], contradicted, found)
 
 
 def _written(
@@ -213,12 +214,18 @@ def _reviews(correction: Correction) -> list[ReviewerAnswer]:
     return [*correction.reviews, *correction.outvoted]
 
 
-def _without(
-    corrections: Sequence[Correction], found: Sequence[Pull]
-) -> tuple[list[Correction], list[RejectedCorrection]]:
-    """(the corrections without a pull, the rejected others)."""
+def _without(sifted: Sifted, found: Sequence[Pull]) -> tuple[list[Correction], list[RejectedCorrection]]:
+    """(the accepted corrections without a pull, the rejected others).
+
+    Those that a rejected one stood for are rejected for the same reason: without it, the data lack their answer.
+    """
     pulled = {capture: pull for pull in reversed(found) for capture in pull.rows}
-    rejected = [
-        reject(PULL, each, source=pulled[each.capture].source) for each in corrections if each.capture in pulled
-    ]
-    return [each for each in corrections if each.capture not in pulled], rejected
+    taken, rejected = list[Correction](), list[RejectedCorrection]()
+    for each in sifted.accepted:
+        copies = sifted.copies.get(each.capture, [])
+        if pull := pulled.get(each.capture):
+            rejected += [reject(PULL, one, source=pull.source) for one in (each, *copies)]
+        else:
+            taken.append(each)
+            rejected += [reject(COPY, one, like(each)) for one in copies]
+    return taken, rejected

@@ -54,6 +54,22 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Sifted:
+    """Corrections after the comparison with the data and with each other."""
+
+    accepted: list[Correction]
+    rejected: list[RejectedCorrection]
+    contradicted: list[RejectedCorrection]
+    """Those of the accepted ones that the data contradict."""
+    copies: dict[str, list[Correction]]
+    """By the capture of an accepted one, the corrections with its answer to alike texts, which it stands for."""
+
+    def people(self, accepted: Correction) -> int:
+        """How many people agree on an accepted correction or on one that it stands for, without clients' feedback."""
+        return len(set().union(*map(supporters, (accepted, *self.copies.get(accepted.capture, ())))))
+
+
+@dataclass(frozen=True)
 class KnownRows:
     """The training data with the corrections so far, and all tests."""
 
@@ -62,10 +78,8 @@ class KnownRows:
     train: Rows
     tests: Rows
 
-    def sift(
-        self, corrections: Sequence[Correction]
-    ) -> tuple[list[Correction], list[RejectedCorrection], list[RejectedCorrection]]:
-        """(the accepted corrections, the rejected ones, those of the accepted ones that the data contradict).
+    def sift(self, corrections: Sequence[Correction]) -> Sifted:
+        """Sift the corrections.
 
         It rejects corrections that training can't use, that a test contains, that the data already contain, and that
         the data contradict unless two people agree. If answers are labels, near copies count as the same text; for
@@ -76,7 +90,8 @@ class KnownRows:
         left = self._usable(corrections, rejected)
         left = self._beside_tests(left, rejected)
         left = self._beside_train(left, rejected, contradicted)
-        return self._beside_each_other(left, rejected), rejected, contradicted
+        copies: dict[str, list[Correction]] = {}
+        return Sifted(self._beside_each_other(left, rejected, copies), rejected, contradicted, copies)
 
     @property
     def _labels(self) -> bool:
@@ -130,7 +145,10 @@ class KnownRows:
         return f"{self.train.places[row]} says {shown(self.train.answers[row])}"
 
     def _beside_each_other(
-        self, corrections: Sequence[Correction], rejected: list[RejectedCorrection]
+        self,
+        corrections: Sequence[Correction],
+        rejected: list[RejectedCorrection],
+        copies: dict[str, list[Correction]],
     ) -> list[Correction]:
         """One correction of each group of alike texts, with the answer that most people gave to any of them."""
         order = sorted(range(len(corrections)), key=lambda index: (-people(corrections[index]), index))
@@ -150,9 +168,13 @@ class KnownRows:
                 continue
             for index in members:
                 each = corrections[index]
-                if each is not first:
-                    rejected.append(reject(COPY if each.answer == first.answer else OUTVOTED, each, _like(first)))
-                    gone.add(index)
+                if each is first:
+                    continue
+                gone.add(index)
+                if each.answer == first.answer:
+                    copies.setdefault(first.capture, []).append(each)
+                else:
+                    rejected.append(reject(OUTVOTED, each, like(first)))
         return [each for index, each in enumerate(corrections) if index not in gone]
 
     def _like(self, rows: Rows, corrections: Sequence[Correction], *, near: bool) -> dict[int, int]:
@@ -186,12 +208,14 @@ def known_of(spec: Spec, job: Job, task: Task) -> KnownRows:
                 if isinstance(item, Example) and item.importance:
                     item = job.input_form.of_example(item)
                     read["train" if name == "train" else "tests"].add(task, item)
-    for example in read_frozen(spec.frozen_folder).examples if spec.frozen_folder else ():
-        read["tests"].add(task, example)
+    if spec.frozen_folder:
+        for example in read_frozen(spec.frozen_folder).as_read(job.input_form).examples:
+            read["tests"].add(task, example)
     return KnownRows(job, task, **read)
 
 
-def _like(lead: Correction) -> str:
+def like(lead: Correction) -> str:
+    """The detail of a rejection because of an alike correction."""
     return f"like {shown(lead.text)}: {shown(lead.answer)}"
 
 

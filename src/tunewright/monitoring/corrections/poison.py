@@ -3,8 +3,9 @@
 A single wrong correction looks like a hard one. But the corrections of a bad source contradict the known data far more
 often than those of other sources, and always for the same answer. Three witnesses must be against a row: the model,
 which was sure of another answer; a classifier that learnt the data and earlier corrections, but none of the new ones;
-and the absence of a second person who agrees. The rows of the other sources show how often honest rows have all
-witnesses against them. A source is rejected if its rows have them against them more often than chance allows.
+and the absence of a second person who agrees, on this request or an alike one. The rows of the other sources show how
+often honest rows have all witnesses against them. A source is rejected if its rows have them against them more often
+than chance allows.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ import numpy.typing as npt
 from tunewright.data.checks.label_noise import CLEAR_MARGIN, doubts
 from tunewright.data.checks.wrong_labels import CHARACTERS, LOOKED_AT
 from tunewright.data.corrections import Correction
-from tunewright.monitoring.corrections.choose import people
-from tunewright.monitoring.corrections.known import ENOUGH, KnownRows
+from tunewright.monitoring.corrections.known import ENOUGH, KnownRows, Sifted
 from tunewright.tasks import Task
 from tunewright.tasks.base import JsonRecord, ToolCall, labels_of
 from tunewright.tasks.measures import is_in, leaves
@@ -64,7 +64,7 @@ class Pull:
     answer: str
     """The label, or the value in the answers."""
     rows: tuple[str, ...]
-    """The captures that are rejected because of it."""
+    """The captures that are rejected because of it, without those that they stand for."""
     against: int
     """How many of the rows have all witnesses against them."""
     usual: float = 0.0
@@ -83,7 +83,7 @@ class Pull:
 
 def pulls(
     known: KnownRows,
-    corrections: Sequence[Correction],
+    sifted: Sifted,
     confidence: Mapping[str, float | None],
     include: Collection[str] = (),
 ) -> list[Pull]:
@@ -93,7 +93,7 @@ def pulls(
         confidence: the model's confidence by capture; None if unknown.
         include: sources to accept without a check.
     """
-    alone = [each for each in corrections if people(each) < ENOUGH]
+    alone = [each for each in sifted.accepted if sifted.people(each) < ENOUGH]
     if labels_of(known.task.constraint):  # a whole list of labels counts as one label
         suspects = pulling(alone, against(known, alone, confidence))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from tunewright.config import Spec
@@ -20,6 +21,8 @@ from tunewright.inference.predictors import Answer
 from tunewright.monitoring.retraining.gate import CORRECTIONS, Decision, decide
 from tunewright.parity.served import collect_served
 from tunewright.pipeline.steps import STEPS
+from tunewright.tasks import Example
+from tunewright.tasks.input_form import InputForm
 
 
 def made_of(bundle: Path) -> dict[str, Path]:
@@ -59,6 +62,23 @@ def escalations_count(bundle: Path) -> bool:
     return shown != "switch"
 
 
+class _Taught:
+    """The requests that the champion has learnt, whichever of the two models' input forms they were read by."""
+
+    def __init__(self, *forms: InputForm):
+        self._forms, self._traces = forms, set[str]()
+
+    def add(self, examples: Iterable[Example]) -> None:
+        for example in examples:
+            self._traces |= self._of(example)
+
+    def has(self, example: Example) -> bool:
+        return not self._traces.isdisjoint(self._of(example))
+
+    def _of(self, example: Example) -> set[str]:
+        return {trace(form.of_example(example)) for form in self._forms}
+
+
 _CHAMPION, _CHALLENGER = "champion", "challenger"
 _NOTHING = Answer("", 0.0)
 """The answer to a request that is too long for the model."""
@@ -95,10 +115,10 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
         answered += collect_served(name, challenger, task, {CORRECTIONS: held}, folder / ANSWERS, _NOTHING)
         tests[CORRECTIONS] = held
     of_champion = collect_served(_CHAMPION, champion, task, tests, folder / ANSWERS, _NOTHING)
-    taught = frozenset[str]()
+    taught = _Taught(InputForm.of(read_info(champion).task), InputForm.of(spec.task))
     if "split" in old:
         dataset = load_dataset(old["split"])
-        taught = frozenset(map(trace, [*dataset.train, *dataset.validation]))
+        taught.add([*dataset.train, *dataset.validation])
     else:
         say("  the champion's training data are gone; tests that are not frozen may favour it")
     examples = {example.meta.id: example for part in tests.values() for example in part}
@@ -109,6 +129,6 @@ def contest(spec: Spec, runs: Path, champion: Path, challenger: Path, failures: 
         margin=spec.goal.margin,
         p95_ms=spec.goal.p95_ms,
         by_label=bool(task.answers),
-        taught=lambda example: trace(example) in taught,
+        taught=taught.has,
         failures=failures,
     )

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from shlex import quote
 
 from tunewright.backends.azure.connection import connect
 from tunewright.config import Spec
@@ -15,7 +14,7 @@ from tunewright.core.progress import say
 from tunewright.deploy import DeployTarget, Released, release, target_of
 from tunewright.deploy.capacity import require_capacity
 from tunewright.deploy.exam import exam_of, failures
-from tunewright.deploy.live import State
+from tunewright.deploy.live import State, command
 from tunewright.deploy.outputs import STEPS, Outputs
 from tunewright.deploy.preflight import endpoint_checks, require
 from tunewright.deploy.trial import Exam, NoAnswer
@@ -122,8 +121,7 @@ class InAzure:
             raise UserError(
                 f"The canary of the {target.live.kind} {target.name} is {state.fresh}, not {target.fresh}.",
                 why="Another version of Tunewright or another training created it.",
-                fix=f"End it: tunewright deploy {quote(str(self._spec.folder))} --to {self.to} --promote  "
-                "(or --rollback)",
+                fix=f"End it: {command(self._spec, target.live)} --promote  (or --rollback)",
             )
         raise CanaryEnded(CANARY_ENDED, where=target.name)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from shlex import quote
 from typing import Any, Protocol
 
 from tunewright.config import Spec
@@ -298,7 +297,8 @@ class _Retraining:
             raise UserError(
                 f"The challenger, version {at.version}, is a canary in Azure.",
                 where=at.detail["place"],
-                fix=f"Continue there: tunewright retrain {quote(str(self._spec.folder))} --to {at.detail['place']}",
+                fix=f"Continue there: tunewright retrain {self._spec.project_argument} --to {at.detail['place']}"
+                + (" --identity FILE" if at.detail["place"] == "aca" else ""),
             )
         return served
 

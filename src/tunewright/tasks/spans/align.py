@@ -18,6 +18,7 @@ from typing import Any
 
 from tunewright.tasks.example import Example
 from tunewright.tasks.measures import leaves
+from tunewright.tasks.normal import ACCENTS
 from tunewright.tasks.spans.fields import Field
 from tunewright.tasks.spans.habits import Habits
 from tunewright.tasks.spans.readings import NAMES, SPELT, is_in_one_case, pieces, read, spelling_of
@@ -68,10 +69,15 @@ class _Value:
 
 
 def whole(text: str, at: int) -> bool:
-    """Whether a piece may begin or end at a place: not inside a word, and not inside a number."""
+    """Whether a piece may begin or end at a place: not inside a word, a letter with its marks, or a number."""
     if not 0 < at < len(text):
         return True
-    before, after = text[at - 1], text[at]
+    if text[at] in ACCENTS:
+        return False
+    last = at - 1
+    while last and text[last] in ACCENTS:
+        last -= 1
+    before, after = text[last], text[at]
     return not ((before.isalpha() and after.isalpha()) or (before.isdigit() and after.isdigit()))
 
 

@@ -13,6 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 
+from tunewright.tasks.normal import ACCENTS, as_in_records, in_any_form, normalised
+
 TEXT = "text"
 """The reading that returns the piece unchanged, except for white space."""
 SPELT = "spelt"
@@ -35,12 +37,14 @@ _MONTHS = (
 )
 """The beginnings of the names of months in English, German, French, Italian, Spanish, Portuguese and Dutch."""
 _LONGER = {"juin": 6, "juil": 7}
+_NAME = rf"(?:[^\W\d_][{ACCENTS}]*+){{3,10}}"
+"""The name of a month, decomposed or not."""
 _DAY = r"\d{1,2}"
 _YEAR = r"(?:\d{4}|\d{2})"
 _DATE = re.compile(
     rf"(?<!\d)(?:(?:\d{{4}}|{_DAY})[./ -]{_DAY}[./ -](?:{_YEAR})"
-    rf"|{_DAY}(?:st|nd|rd|th)?\.?[ -]?[^\W\d_]{{3,10}}\.?,?[ -]?{_YEAR}"
-    rf"|[^\W\d_]{{3,10}}\.? {_DAY}(?:st|nd|rd|th)?,? ?{_YEAR})(?!\d)",
+    rf"|{_DAY}(?:st|nd|rd|th)?\.?[ -]?{_NAME}\.?,?[ -]?{_YEAR}"
+    rf"|{_NAME}\.? {_DAY}(?:st|nd|rd|th)?,? ?{_YEAR})(?!\d)",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![\d.,])-?\d(?:[\d.,'’\u00a0\u202f ]*\d)?(?!\d)")
@@ -143,8 +147,10 @@ def read(name: str, piece: str, spelling: Spelling) -> str | None:
     """What a reading makes of a piece of a text; None if it can't read it.
 
     Args:
+        piece: in any of Unicode's forms; it is read in NFC.
         spelling: the field's.
     """
+    piece = normalised("NFC", piece)
     return _spelt(piece, spelling) if name == SPELT else _READINGS[name](piece)
 
 
@@ -207,10 +213,10 @@ def pieces(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int
 
 
 def _of_letters(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int, str]]:
-    words = value.split()
+    words = as_in_records(value).split()
     between = [r",?[^\S\n]*+\n\s*+|\s++" if word.endswith(",") else r"\s++" for word in words[:-1]]
-    parts = [re.escape(word.rstrip(",")) + ",?" if word.endswith(",") else re.escape(word) for word in words[:-1]]
-    pattern = "".join(f"{part}(?:{gap})" for part, gap in zip(parts, between, strict=True)) + re.escape(words[-1])
+    parts = [in_any_form(word.rstrip(",")) + (",?" if word.endswith(",") else "") for word in words[:-1]]
+    pattern = "".join(f"{part}(?:{gap})" for part, gap in zip(parts, between, strict=True)) + in_any_form(words[-1])
     for match in re.finditer(pattern, text, re.IGNORECASE):
         for name in _OF_LETTERS:
             if read(name, match[0], spelling) == " ".join(words):
@@ -222,7 +228,7 @@ def _matching(
 ) -> Iterator[tuple[int, int, str]]:
     for match in form.finditer(text):
         for name in names:
-            reading = _READINGS[name](match[0])
+            reading = read(name, match[0], {})
             if reading is not None and same(reading, value):
                 yield match.start(), match.end(), name
 
