@@ -44,9 +44,9 @@ from tunewright.azure_emulator.tracking import TrackingServer, mlflow_server
 from tunewright.core.processes import free_port
 
 _CLUSTER, _IDENTITY = "tunewright-cpu", "id-emulator"
+"""The names of what `infra/` makes for jobs besides the workspace."""
 _TAGS = {"tunewright": "emulator", "azd-env-name": "emulator"}
 """The tags that `infra/` gives all that it makes: the name of azd's environment."""
-"""The names of what `infra/` makes for jobs besides the workspace."""
 
 
 @dataclass(frozen=True)
