@@ -23,7 +23,7 @@ from tunewright.project import Project
 from tunewright.training.capabilities import require_able, unused
 
 if TYPE_CHECKING:
-    from tunewright.backends.azure.spending import Spending
+    from tunewright.backends.azure.spending import RunSpending
     from tunewright.ladder.search import Ladder
 
 On = Literal["local", "azure"]
@@ -118,11 +118,11 @@ def run(
     # Candidates differ in their models alone, so all have the steps of the spec.
     path_to(spec, "bundle", from_step)
     ran: set[str] = set()
-    spending: Spending | None = None
+    spending: RunSpending | None = None
     if on == "azure":
-        from tunewright.backends.azure.spending import Spending
+        from tunewright.backends.azure.spending import RunSpending
 
-        spending = Spending(spec, "bundle")  # one budget for all candidates
+        spending = RunSpending(spec, "bundle")  # one budget for all candidates
 
     def run_candidate(candidate: Spec) -> Report:
         # The search runs its choice again to make it the latest, which must not train it again.
@@ -163,7 +163,7 @@ def bring_up_to_date(
     from_step: str | None = None,
     force: bool = False,
     on: On = "local",
-    spending: Spending | None = None,
+    spending: RunSpending | None = None,
 ) -> PipelineResult:
     """Run the outdated steps up to one step; the arguments are those of `run`.
 

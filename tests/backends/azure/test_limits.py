@@ -15,7 +15,7 @@ from tunewright.api import pipeline
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import follow, jobs, machines
 from tunewright.backends.azure.machines import price_of
-from tunewright.backends.azure.spending import Spending
+from tunewright.backends.azure.spending import RunSpending
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.pipeline.steps import Step
@@ -82,7 +82,7 @@ def test_jobs_of_earlier_commands_count_once(
     job: MakeJob, monkeypatch: pytest.MonkeyPatch, force: bool, usd: float
 ) -> None:
     """A completed one counts not if its work is repeated."""
-    spending = Spending(job(), "split")
+    spending = RunSpending(job(), "split")
     tags = spending.tag({"check": 3.0, "split": 2.0})
     listed = [
         None,  # another tool's
@@ -100,7 +100,7 @@ def test_jobs_of_earlier_commands_count_once(
 
 
 def test_the_candidates_of_a_run_share_its_budget(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[tuple[str, Spending]] = []
+    given: list[tuple[str, RunSpending]] = []
 
     def stopped(candidate: Spec, *rest: Any) -> None:
         given.append((candidate.model, rest[-1]))
@@ -111,7 +111,8 @@ def test_the_candidates_of_a_run_share_its_budget(job: MakeJob, monkeypatch: pyt
     with pytest.raises(UserError, match="It is stopped"):
         api.run(job(model="linear", candidates=["linear", "smollm2-135m"]), on="azure")
     (first, one), (second, other) = given
-    assert (first, second) == ("linear", "smollm2-135m") and one is other
+    assert (first, second) == ("linear", "smollm2-135m")
+    assert isinstance(one, RunSpending) and one is other
 
 
 @pytest.mark.parametrize("key", ["gpu", "cpu"])

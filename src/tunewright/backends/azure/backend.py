@@ -18,7 +18,7 @@ from tunewright.backends.azure.jobs import JobWork, job_of, output_of
 from tunewright.backends.azure.node import ERROR, INPUT
 from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.sources import Source, needed, sources_of, taken_along
-from tunewright.backends.azure.spending import Spending
+from tunewright.backends.azure.spending import RunSpending
 from tunewright.backends.azure.store import DATASTORE, FOLDER, BlobStore
 from tunewright.backends.azure.waiting import Wait
 from tunewright.backends.ending import names_memory
@@ -71,10 +71,10 @@ class AzureBackend:
         to: str,
         force: bool,
         ready: Callable[[], None],
-        spending: Spending | None = None,
+        spending: RunSpending | None = None,
     ):
         self._spec, self._at, self._local, self._to, self._force = spec, at, local, to, force
-        self._spending = spending or Spending(spec, to)
+        self._spending = spending or RunSpending(spec, to)
         self._ready: Callable[[], None] | None = ready
         self._submitted: dict[str, Submitted] = {}
         """By step, until its output is here."""

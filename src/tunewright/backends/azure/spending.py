@@ -17,7 +17,7 @@ _TAG = "tunewright.run."
 """The start of the name of a tag that all jobs of a run have. Azure can list the jobs with a tag by its name alone."""
 
 
-class Spending:
+class RunSpending:
     """The jobs of one run, with their cost: those of this command, and those of earlier ones.
 
     Args:
