@@ -57,8 +57,8 @@ def test_a_dry_run_says_what_serves(project: Path) -> None:
     assert due.startswith("Not due")
     assert champion.startswith("Champion: second, since")
     assert before == "Before it: first"
-    told = json.loads(tunewright("retrain", str(project), "--dry-run", "--json").stdout)
-    assert told["serving"]["champion"]["version"] == "second"
+    plain = json.loads(tunewright("retrain", str(project), "--dry-run", "--json").stdout)
+    assert plain["serving"]["champion"]["version"] == "second"
 
 
 def test_a_project_without_a_model_is_told_what_to_type(tmp_path: Path) -> None:

@@ -192,8 +192,8 @@ def test_a_container_app_needs_an_identity_that_pulls_its_image(
     with pytest.raises(UserError, match=r"may pull the image.*azure\.identity=RESOURCE_ID") as caught:
         target_of("aca", without, connect(without), made, identity, dry=False)
     assert caught.value.where == "azure.identity"
-    (told,) = (check for check in image_checks(without, connect(without), "aca") if check.name == "identity")
-    assert not told.passed and "AcrPull" in told.remedy
+    (found,) = (check for check in image_checks(without, connect(without), "aca") if check.name == "identity")
+    assert not found.passed and "AcrPull" in found.remedy
     assert target_of("aca", named, connect(named), made, identity, dry=False)
     assert [check.passed for check in image_checks(named, connect(named), "aca") if check.name == "identity"] == [True]
     assert not puts(azure, since=before)

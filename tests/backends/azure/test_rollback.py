@@ -68,8 +68,8 @@ def test_the_commands_that_are_named_are_those_to_type(project: Deploying, to: s
     """The spec's file has a name of its own, and a container app needs --identity."""
     file = (project.spec.folder / "tunewright.yaml").rename(project.spec.folder / "mails.yaml")
     project.spec = load_spec(file)
-    told = refused(lambda: project.conclude(to))
-    assert f"tunewright deploy {file} --to {to}{' --identity FILE' if to == 'aca' else ''} --canary 10" in told
+    error = refused(lambda: project.conclude(to))
+    assert f"tunewright deploy {file} --to {to}{' --identity FILE' if to == 'aca' else ''} --canary 10" in error
     project.release(to)
     assert f"tunewright azure down {file}" in refused(lambda: project.conclude(to))
     project.target(to, "two").create()
