@@ -153,7 +153,10 @@ def running(azure: AzureEmulator) -> list[str]:
 
 
 def ended(azure: AzureEmulator, seconds: float = 30) -> None:
-    """Wait until nothing runs, because a cancelled job takes a moment to end; fail if something runs on."""
+    """Wait until nothing runs; fail if something runs on.
+
+    A cancelled job takes a moment to end, and so does a pipeline after its last step.
+    """
     end = time.monotonic() + seconds
     while running(azure):
         assert time.monotonic() < end, running(azure)

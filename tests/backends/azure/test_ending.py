@@ -103,7 +103,7 @@ def test_a_client_that_is_killed_finds_its_job_again(azure: AzureEmulator, emula
     assert not puts(azure, "/jobs/tw-", before)
     (split,) = (spec.folder / "runs").glob("split-*")
     assert read_manifest(split)
-    assert not running(azure)
+    ended(azure)
     assert "sig=" not in said and "eyJ" not in said
 
 
@@ -117,7 +117,7 @@ def test_ctrl_c_cancels_and_the_next_try_is_a_new_one(azure: AzureEmulator, emul
     assert "is cancelled; its machines go" in said
     # At once, while the first is still being cancelled.
     api.split(spec, on="azure")
-    assert not running(azure)
+    ended(azure)
     names = [name for name in azure.runner.jobs if name.startswith(f"tw-{spec.name[:30]}")]
     assert names == [names[0], f"{names[0]}-2"]
     assert [azure.runner.jobs[name].status for name in names] == ["Canceled", "Completed"]
@@ -152,7 +152,7 @@ def test_a_users_mistake_is_told_in_the_steps_own_words(
     assert last == f"Error: {own}"
     assert str(spec.folder / "runs") in last
     assert "Traceback" not in said
-    assert not running(azure)
+    ended(azure)
 
 
 def test_a_node_that_dies(azure: AzureEmulator, job: MakeJob) -> None:
@@ -204,6 +204,7 @@ def test_a_budget_that_is_reached(
     first = {each.name for each in of(azure, spec) if each.parent is None}
     more = spec.model_copy(update={"azure": spec.azure.model_copy(update={"budget_usd": 5.0})})
     api.split(more, on="azure")
+    ended(azure)
     # The whole again, or only the second step, where the first had ended before it was stopped.
     (second,) = (each for each in of(azure, spec) if each.parent is None and each.name not in first)
     assert second.status == "Completed"

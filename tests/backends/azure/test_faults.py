@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, fails, puts, running, uploaded
+from tests.backends.azure.conftest import GROUP, SUBSCRIPTION, MakeJob, ended, fails, puts, running, uploaded
 from tunewright import api
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure import connection, follow
@@ -41,7 +41,7 @@ def test_what_passes_is_waited_for(azure: AzureEmulator, job: MakeJob) -> None:
     ]
     whole(spec)
     assert [fault.times for fault in faults] == [0] * len(faults)
-    assert not running(azure)
+    ended(azure)
 
 
 def test_waiting_has_an_end_of_a_minute(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,8 +132,8 @@ def test_the_network_is_away_while_a_job_runs(
     assert f"az ml job cancel --name {left.name}" in capsys.readouterr().err
     azure.cloud.faults.clear()
     whole(away)
+    ended(azure)
     assert left.client_status == "Completed"  # nobody cancelled it
-    assert not running(azure)
 
 
 def test_roles_workspace_and_network(azure: AzureEmulator, job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.backends.azure.conftest import MakeJob, running
+from tests.backends.azure.conftest import MakeJob, ended
 from tests.conftest import make_spec
 from tunewright import api
 from tunewright.api import pipeline
@@ -38,7 +38,7 @@ def test_a_job_tells_the_limits_of_its_steps(
     found.clear()
     api.split(job(name="another", azure={"budget_usd": 1.92}), on="azure")
     assert found == {"check": 18_000, "split": 18_000}, "each step of a pipeline has its part of the budget"
-    assert not running(azure)
+    ended(azure)
 
 
 def test_what_a_step_has_cost_stands_where_azure_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_a_run_that_is_typed_again_has_only_the_rest_of_its_budget(
     api.split(spec, on="azure")
     assert given == [2.0, pytest.approx(2.0 - 2 * 0.192)]
     assert "earlier jobs of this run cost $0.38" in capsys.readouterr().err
-    assert not running(azure)
+    ended(azure)
 
 
 @pytest.mark.parametrize(("force", "usd"), [(False, 5.0), (True, 2.0)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.azure.conftest import MakeJob, ended, puts, running, uploaded
+from tests.backends.azure.conftest import MakeJob, ended, puts, uploaded
 from tunewright import api
 from tunewright.api.pipeline import bring_up_to_date
 from tunewright.azure_emulator import AzureEmulator
@@ -51,7 +51,7 @@ def test_outputs_are_those_of_a_local_run_and_nothing_is_done_twice(azure: Azure
 
     api.check(spec)
     assert len(jobs(azure, spec)) == 1
-    assert not running(azure)
+    ended(azure)
 
     # Changed data: only they go up, and the package with another spec does not.
     with (spec.folder / "train.jsonl").open("a", encoding="utf-8") as stream:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backends.azure.conftest import MakeJob, running
+from tests.backends.azure.conftest import MakeJob, ended
 from tests.conftest import LABELS, make_spec, unalike
 from tunewright import api
 from tunewright.api.pipeline import bring_up_to_date
@@ -70,7 +70,7 @@ def test_folders_patterns_frozen_tests_recorded_answers_and_prices(azure: AzureE
     freeze_into(spec)
     answered = same_there_and_here(spec, "baseline")
     assert json.loads((answered / "baseline.json").read_text("utf-8"))["apis"]["gpt-4o-mini"]["source"] == "recorded"
-    assert not running(azure)
+    ended(azure)
     assert azure.proxy.refused == []
 
 
@@ -99,7 +99,7 @@ def test_documents_lie_beside_the_rows_that_name_them(azure: AzureEmulator, job:
     split = same_there_and_here(spec, "split")
     manifest = read_manifest(split)
     assert manifest and manifest.result["mails"] == 18
-    assert not running(azure)
+    ended(azure)
 
 
 def test_a_document_outside_is_refused_before_anything_goes_up(azure: AzureEmulator, job: MakeJob) -> None:
