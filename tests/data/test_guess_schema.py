@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tunewright.config.record_schema import record_schema
-from tunewright.data.guess_schema import described, guess_schema, with_literal_fields
+from tunewright.data.guess.schema import described, guess_schema, with_literal_fields
 from tunewright.tasks.record_form import RecordForm
 
 RECORDS = [

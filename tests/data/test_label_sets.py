@@ -16,9 +16,10 @@ from tunewright.data.curve.learning_curve import require_one_label
 from tunewright.data.dataset import load_examples
 from tunewright.data.examine import EXAMPLES, examine
 from tunewright.data.fix import fix
-from tunewright.data.guess import guess_spec
+from tunewright.data.guess.answers import guess_labels
+from tunewright.data.guess.spec import guess_spec
 from tunewright.data.job import job_of
-from tunewright.data.label_sets import guess_labels, stratum_of
+from tunewright.data.label_sets import stratum_of
 from tunewright.data.splits.partition import partition
 from tunewright.tasks import Example, Meta, MultiLabelTask
 

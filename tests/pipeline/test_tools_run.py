@@ -15,7 +15,7 @@ from tests.conftest import unalike, whole_run
 from tests.fixtures.tiny import TINY
 from tunewright.config import load_spec
 from tunewright.core.artifacts import read_jsonl
-from tunewright.data.guess import guess_spec
+from tunewright.data.guess.spec import guess_spec
 from tunewright.serving.child import running_server
 from tunewright.tasks import task_of
 

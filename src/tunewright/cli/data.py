@@ -192,7 +192,7 @@ def _names_data(override: str) -> bool:
 
 def _as_data(files: Mapping[str, Path], anchor: Path) -> list[str]:
     """The overrides that make these files the data, by split."""
-    from tunewright.data.guess import yaml_scalar
+    from tunewright.data.guess.yaml_text import yaml_scalar
 
     root = anchor.resolve()
     keys = {name: "data.train" if name == "train" else f"data.test.{name}" for name in files}

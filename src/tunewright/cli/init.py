@@ -83,7 +83,7 @@ def init(
 def _write_spec(data: Path, out: Path | None) -> None:
     from tunewright.config import SPEC_FILE
     from tunewright.core.errors import UserError
-    from tunewright.data.guess import guess_spec
+    from tunewright.data.guess.spec import guess_spec
 
     target = out or data.parent / SPEC_FILE
     if target.suffix.lower() not in (".yaml", ".yml"):

@@ -1,22 +1,17 @@
-"""Data whose rows have several labels each: counting and stratifying by labels, and recognising them in a file."""
+"""Data whose rows have several labels each: counting, stratifying and respelling by labels."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tunewright.data.guess_values import NEARLY_ALL, filled, most
 from tunewright.tasks import Example, MultiLabelTask, Task
 from tunewright.tasks.base import OneOf, SomeOf, Unfit, labels_of
 from tunewright.tasks.multi_label import labels_in
-
-SEPARATORS = (";", "|", ",")
-"""Separators to try, in this order, on a column of texts."""
 
 
 def counted(task: Task | None, answer: str) -> Sequence[str]:
@@ -65,51 +60,3 @@ def respelled(task: Task | None, answer: str, spellings: Mapping[str, str]) -> s
     if all(spellings.get(label, label) == label for label in labels):
         return answer
     return json.dumps(list(dict.fromkeys(spellings.get(label, label) for label in labels)), ensure_ascii=False)
-
-
-def guess_labels(answers: Sequence[Any], at_most: int) -> tuple[list[str], str | None] | None:
-    """(the labels, their separator in a text) where answers look like several labels a row; None elsewhere.
-
-    They do where nearly all are lists of texts, as such or as JSON. They also do where nearly all are texts that a
-    separator cuts into parts, some of them into several, there are fewer different parts than different texts, and
-    each part occurs again. A few blanks are rows that nobody labelled; more of them are a text of no labels.
-
-    Args:
-        at_most: labels that there may be.
-    """
-    given = filled(answers)
-    if lists := most(lambda answer: _list(answer) is not None, given):
-        return _fits([_list(answer) or [] for answer in lists], at_most, None)
-    texts = most(lambda answer: isinstance(answer, str), given)
-    different = {text.strip() for text in texts}
-    if len(given) < NEARLY_ALL * len(answers):
-        different.add("")
-    for separator in SEPARATORS:
-        parts = [[part.strip() for part in text.split(separator) if part.strip()] for text in texts]
-        has_several = any(len(each) > 1 for each in parts)
-        repeats = len({part for each in parts for part in each}) < len(different)
-        if has_several and repeats and (guess := _fits(parts, at_most, separator)):
-            return guess
-    return None
-
-
-def _fits(parts: Sequence[Sequence[str]], at_most: int, separator: str | None) -> tuple[list[str], str | None] | None:
-    """(the labels, the separator) where the parts of all answers can be labels."""
-    counts = Counter(part for each in parts for part in each)
-    if not 2 <= len(counts) <= min(at_most, len(parts) / 2):
-        return None
-    if separator and min(counts.values()) < 2:
-        return None  # sentences have commas too
-    return sorted(counts), separator
-
-
-def _list(answer: Any) -> list[str] | None:
-    """A list of texts, from a list or from JSON; None where the answer is neither."""
-    if isinstance(answer, str) and answer.lstrip().startswith("["):
-        try:
-            answer = json.loads(answer)
-        except (ValueError, RecursionError):
-            return None
-    if not isinstance(answer, list) or not all(isinstance(each, str) for each in answer):
-        return None
-    return answer

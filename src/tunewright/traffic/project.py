@@ -11,7 +11,7 @@ from typing import Any
 from tunewright.config import SPEC_FILE
 from tunewright.core.artifacts import require_free
 from tunewright.core.errors import UserError
-from tunewright.data.guess import Guess, PaidToday, guess_spec
+from tunewright.data.guess.spec import Guess, PaidToday, guess_spec
 from tunewright.data.readers.forms import LOGGED
 from tunewright.economics.prices import price_book
 from tunewright.economics.usage import name_in_book

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tunewright.config.tool_list import MOST_TOOLS, UnfitTool, name_of, plain_tool
-from tunewright.data.guess_schema import guess_schema
+from tunewright.data.guess.schema import guess_schema
 from tunewright.tasks import Example
 
 _LEAST = 0.1

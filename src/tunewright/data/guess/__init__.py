@@ -1,0 +1,1 @@
+"""A spec, guessed from a data file."""
