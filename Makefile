@@ -7,7 +7,8 @@ SUPPLY := .venv-supply
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
-KERNELS := src/tunewright/inference/runtimes/vnni/decoder
+KERNELS := src/tunewright/inference/runtimes/vnni
+COMPILED := $(KERNELS)/kernels.vnni.so
 LOCKS := locks/all.txt locks/build.txt locks/cpu.txt
 
 # Only files whose hashes are in locks/ are installed, and what has to be built is built with what is there.
@@ -27,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-fast test-nightly coverage fuzz test-vllm test-llama test-wheels wheel lint docs format install lock sbom licences audit clean
 
-demo: $(READY) $(KERNELS).vnni.so ## the main job on the shipped example
+demo: $(READY) $(COMPILED) ## the main job on the shipped example
 	$(BIN)/tunewright run examples/tickets
 
 # The first part needs no model. In the second a file's tests share what they have trained, so one process runs them.
@@ -110,11 +111,11 @@ $(READY): pyproject.toml $(LOCKS)
 	@touch $@
 
 # An installation compiles them. Here they follow their source.
-$(KERNELS).vnni.so: $(KERNELS).c $(dir $(KERNELS))compile.py | $(READY)
-	@$(BIN)/python $(dir $(KERNELS))compile.py
+$(COMPILED): $(wildcard $(KERNELS)/*.c $(KERNELS)/*.h) $(KERNELS)/compile.py | $(READY)
+	@$(BIN)/python $(KERNELS)/compile.py
 
 # A run needs none of this, and it takes two fifths of the whole set-up's time.
-$(TOOLS): $(READY) | $(KERNELS).vnni.so
+$(TOOLS): $(READY) | $(COMPILED)
 	@$(BIN)/python tools/requirements.py all dev > $(VENV)/asked.txt
 	$(BIN)/python $(LOCKED) $(VENV)/asked.txt
 	@touch $@

@@ -21,7 +21,7 @@ class KernelsHook(BuildHookInterface):
             return
         compiling = runpy.run_path(str(Path(self.root, _COMPILING)))
         if reason := compiling["compiled"]():
-            self.app.display_warning(f"No kernels of our own for language models on CPUs: {reason}.")
+            self.app.display_warning(f"No kernels of our own on CPUs: {reason}.")
             return
         build_data["artifacts"].append(f"/{compiling['LIBRARY'].relative_to(self.root).as_posix()}")
         if version == "standard":

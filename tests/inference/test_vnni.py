@@ -313,7 +313,7 @@ def test_openvino_runs_sizes_that_no_group_divides(tmp_path: Path, inner: int) -
 def test_without_a_library_that_fits_openvino_runs_the_same_weights(
     weights: Callable[..., Path], broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "decoder.vnni.so"
+    file = tmp_path / compiling.LIBRARY.name
     if broken == "older":
         monkeypatch.setattr(library, "source_hash", lambda: "another")
     else:
@@ -341,17 +341,18 @@ def test_another_processor_has_openvino(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_kernels_compile_without_a_warning_and_say_why_they_cannot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("compile.py", "decoder.c"):
-        shutil.copy(compiling.SOURCE.with_name(name), tmp_path / name)
+    sources = ["compile.py", *compiling.SOURCES]
+    for name in sources:
+        shutil.copy(compiling.HERE / name, tmp_path / name)
     monkeypatch.setenv("CC", "cc -Wall -Wextra -Werror")
     done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
-    assert (tmp_path / "decoder.vnni.so").is_file() and done.stdout + done.stderr == ""
+    assert (tmp_path / compiling.LIBRARY.name).is_file() and done.stdout + done.stderr == ""
     for compiler, said in ((f"{sys.executable} -c exit(3)", "could not compile"), ("/no/compiler", "could not be run")):
         monkeypatch.setenv("CC", compiler)
         done = subprocess.run([sys.executable, tmp_path / "compile.py"], capture_output=True, text=True, check=True)
-        assert said in done.stdout and "OpenVINO runs them" in done.stdout
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["compile.py", "decoder.c", "decoder.vnni.so"]
-    monkeypatch.setattr(compiling, "SOURCE", tmp_path / "nowhere" / "decoder.c")  # as in a folder that can't be written
+        assert said in done.stdout and "OpenVINO runs the models" in done.stdout
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([*sources, compiling.LIBRARY.name])
+    monkeypatch.setattr(compiling, "HERE", tmp_path / "nowhere")  # as in a folder that can't be written
     monkeypatch.setattr(compiling, "source_hash", lambda: "")
     assert "could not be run" in str(compiling.compiled())
 
@@ -360,4 +361,4 @@ def test_what_steps_depend_on_is_the_source_not_what_a_compiler_made_of_it(monke
     read: list[Path] = []
     monkeypatch.setattr(fingerprint, "source_sha256", lambda path: read.append(path) or "")
     fingerprint.code_version.__wrapped__("inference")
-    assert compiling.SOURCE in read and compiling.LIBRARY not in read
+    assert {compiling.HERE / name for name in compiling.SOURCES} <= set(read) and compiling.LIBRARY not in read

@@ -78,7 +78,7 @@ def _machine() -> Iterator[Check]:
     yield _gpu()
     against = reason_against()
     yield Check(
-        "kernels", True, f"OpenVINO's for language models: {against}" if against else "our own, for int8 decoders"
+        "kernels", True, f"OpenVINO's: {against}" if against else "our own, for decoders and BERT's kind in int8"
     )
 
 

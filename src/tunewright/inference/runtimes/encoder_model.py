@@ -1,7 +1,8 @@
 """Runs a tuned encoder without torch: one forward pass from token ids to the logits of the labels.
 
-The texts of a pass have the same length, so there is no padding, and a text gets the same logits whatever else is in
-its pass. Many texts are grouped by length. A pass has at most `AT_ONCE` texts, and in ONNX Runtime one.
+A text gets the same logits whatever else is in its pass, because nothing is padded. Our own kernels take texts of any
+lengths. In OpenVINO the texts of a pass have the same length, so many are grouped by length; a pass has at most
+`AT_ONCE` of them, and in ONNX Runtime one.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ import os
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.core.threads import threads as default_threads
 from tunewright.inference.runtimes.beside import Beside
+from tunewright.inference.runtimes.vnni.encoder import VnniEncoder
 
 # OpenVINO reports its import to Google Analytics. Without this module it uses a stub that reports nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -36,7 +39,7 @@ _GROUP = 64
 
 
 class EncoderModel:
-    """The logits of token ids; thread-safe, one pass after the other.
+    """The logits of token ids. Thread-safe: one pass after the other, or in our own kernels one in each thread.
 
     Args:
         folder: the graph's folder.
@@ -45,13 +48,15 @@ class EncoderModel:
         beside: a linear model whose logits are added.
     """
 
-    at_once = 1
     ended = False
 
     def __init__(self, folder: Path, *, context: int, threads: int | None = None, beside: Beside | None = None):
         self._context, self._beside = context, beside
-        self._pass = _openvino(folder, threads) if (folder / OPENVINO).is_file() else _onnx(folder, threads)
-        self._lock = threading.Lock()
+        is_openvino = (folder / OPENVINO).is_file()
+        kernels = VnniEncoder.load(folder / OPENVINO, context, threads or default_threads()) if is_openvino else None
+        self.at_once: int = kernels.threads if kernels else 1
+        """Requests that it answers at the same time."""
+        self._logits = kernels.logits if kernels else _Grouped((_openvino if is_openvino else _onnx)(folder, threads))
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
         """The logits [labels] of each text. They don't depend on the other texts.
@@ -61,6 +66,23 @@ class EncoderModel:
         """
         if (longest := max(map(len, sequences), default=0)) > self._context:
             raise ValueError(f"a text of {longest} tokens, longer than {self._context}")
+        rows = self._logits(sequences)
+        if self._beside:
+            rows = [row + more for row, more in zip(rows, self._beside.logits(sequences), strict=True)]
+        return rows
+
+
+class _Grouped:
+    """The logits of texts in passes of one length each.
+
+    Args:
+        run: token ids [texts, tokens] -> logits.
+    """
+
+    def __init__(self, run: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float32]]):
+        self._pass, self._lock = run, threading.Lock()
+
+    def __call__(self, sequences: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
         rows: list[Any] = [None] * len(sequences)
         for numbers in _passes(sequences):
             ids = np.array([sequences[number] for number in numbers], np.int64)
@@ -68,8 +90,6 @@ class EncoderModel:
                 logits = self._pass(ids)
             for number, row in zip(numbers, logits, strict=True):
                 rows[number] = row
-        if self._beside:
-            rows = [row + more for row, more in zip(rows, self._beside.logits(sequences), strict=True)]
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Compiles `decoder.c` beside itself: `python compile.py`, without the package or anything else.
+"""Compiles the C sources beside it: `python compile.py`, without the package or anything else.
 
 The build does it too (`tools/build_hook.py`). A machine that has no compiler, or another processor's architecture, gets
 no library, and OpenVINO runs every model there.
@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("decoder.c")
-LIBRARY = SOURCE.with_suffix(".vnni.so")
+HERE = Path(__file__).parent
+SOURCES = ("kernels.h", "decoder.c", "encoder.c")
+LIBRARY = HERE / "kernels.vnni.so"
 """With two dots, so that Python does not take it for a module."""
 FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avx2", "fma", "bmi2")
 """What the compiler may use of a processor, by its own names."""
@@ -27,7 +28,8 @@ _FLAGS = ("-std=gnu11", "-O3", "-mprefer-vector-width=512", "-fwrapv", "-shared"
 
 def source_hash() -> str:
     """Of the source and the flags that lie here; the library tells which ones it was compiled from."""
-    return hashlib.sha256(SOURCE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
+    read = [HERE / name for name in (*SOURCES, Path(__file__).name)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in read)).hexdigest()[:16]
 
 
 def compiled() -> str | None:
@@ -43,9 +45,10 @@ def compiled() -> str | None:
     asked = [*_FLAGS, *(f"-m{name}" for name in FEATURES), f'-DSOURCE_HASH="{source_hash()}"']
     fresh = None
     try:
-        with tempfile.NamedTemporaryFile(prefix=".", suffix=".so", dir=SOURCE.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".so", dir=HERE, delete=False) as file:
             fresh = Path(file.name)
-        command = [*shlex.split(named), *asked, "-o", str(fresh), str(SOURCE), "-lm"]
+        units = [str(HERE / name) for name in SOURCES if name.endswith(".c")]
+        command = [*shlex.split(named), *asked, "-o", str(fresh), *units, "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             return f"{named} could not compile it: {done.stderr.strip()[-500:]}"
@@ -61,4 +64,4 @@ def compiled() -> str | None:
 
 if __name__ == "__main__":
     if reason := compiled():
-        print(f"note: no kernels of our own for language models on CPUs: {reason}. OpenVINO runs them.")
+        print(f"note: no kernels of our own on CPUs: {reason}. OpenVINO runs the models.")

@@ -1,31 +1,19 @@
 /* The forward pass of a decoder on processors with AVX-512 VNNI: matrices in int8, attention in 16-bit integers.
 
-   Weights are unsigned bytes with a scale and a zero point for each output (`tunewright.exporters.openvino`). Rows are
-   quantised when they meet a matrix, in groups of inputs with a scale each. Queries, keys, values and the shares of
-   tokens are whole numbers of 12 or 13 bits, finer than bfloat16's 8; sums are exact and become float32 block by block.
-
-   What a row becomes never depends on the rows beside it, on the number of threads, or on what memory held before.
+   Weights are those of `tunewright.exporters.openvino`; `kernels.h` says how rows meet them. Queries, keys, values and
+   the shares of tokens are whole numbers of 12 or 13 bits, finer than bfloat16's 8; sums are exact and become float32
+   block by block.
 
    Units: a pass runs the packed tokens of many sequences. Keys and values are in blocks of TOKENS tokens. "Row" is a
    token of the pass, or in attention a token and one of the heads that share a key head. */
 
-#include <immintrin.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLLED _Pragma("GCC unroll 8") for
+#include "kernels.h"
 
 enum {
-    LANES = 16,    /* numbers of 32 bits in a register */
-    WIDE = 3,      /* registers of outputs in a panel of a matrix */
-    PANEL = WIDE * LANES,
-    ROWS = 8,      /* rows at once: 8 x 3 sums take 24 of 32 registers; also the rows of adapters */
     QUERIES = 6,   /* rows of attention at once, times 4 registers */
     TOKENS = 64,   /* of a block of keys and values */
     MOST_WIDTH = 128, /* of a head: wider ones could overflow 32 bits */
@@ -33,53 +21,10 @@ enum {
 };
 
 /* Largest whole numbers. 128 products of two of TOP_QK, or 64 of TOP_VALUE and TOP_SHARE, stay below 2^31. */
-static const float TOP_QK = 4095, TOP_VALUE = 2047, TOP_SHARE = 8191, TOP_ROW = 127;
+static const float TOP_QK = 4095, TOP_VALUE = 2047, TOP_SHARE = 8191;
 static const float LEAST_SCALE = 5.4210109e-20f; /* of a value: 2 to the power -64, so that nothing overflows */
-static const float LOG2_E = 1.44269504f;
-
-/* ---- memory ---- */
-
-enum { HUGE_PAGE = 2 << 20, REGION = 32 << 20 };
-
-/* Memory in large regions, each of huge pages if the system has them: a pass reads all weights, and small pages are too
-   many for the processor to know where they are. What is never written takes no memory. */
-typedef struct {
-    char **regions;
-    int count, failed;
-    size_t left; /* in the last region, at its end */
-    char *next;
-} Arena;
-
-static void *take(Arena *arena, size_t bytes) {
-    bytes = (bytes + 63) / 64 * 64;
-    if (bytes > arena->left) {
-        const size_t whole = bytes > REGION ? (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : REGION;
-        void *found = NULL;
-        char **more = realloc(arena->regions, sizeof *more * (arena->count + 1));
-        if (more) arena->regions = more;
-        if (!more || posix_memalign(&found, HUGE_PAGE, whole)) {
-            arena->failed = 1;
-            return NULL;
-        }
-        madvise(found, whole, MADV_HUGEPAGE);
-        arena->next = arena->regions[arena->count++] = found, arena->left = whole;
-    }
-    arena->next += bytes, arena->left -= bytes;
-    return arena->next - bytes;
-}
-
-static void give_back(Arena *arena) {
-    for (int i = 0; i < arena->count; i++) free(arena->regions[i]);
-    free(arena->regions);
-}
 
 /* ---- the model ---- */
-
-typedef struct {
-    int outputs, inputs;
-    uint8_t *levels; /* [panels][inputs / 4][outputs of the panel][4] */
-    float *scale, *zero, *bias; /* [outputs] */
-} Matrix;
 
 typedef struct {
     Matrix qkv, out, up, down; /* up: gate and up */
@@ -100,19 +45,6 @@ typedef struct {
     const uint8_t *embedding, *embedding_zero; /* [vocabulary, hidden]; [vocabulary] */
     const float *embedding_scale, *norm, *frequencies;
 } Model;
-
-/* Outputs are rounded up to whole registers; the scales of those that nobody packs are 0, and so are they. */
-static void shape_matrix(Arena *arena, Matrix *m, int outputs, int inputs) {
-    m->outputs = (outputs + LANES - 1) / LANES * LANES, m->inputs = inputs;
-    m->levels = take(arena, (size_t)m->outputs * inputs);
-    float **vectors[] = {&m->scale, &m->zero, &m->bias};
-    for (int v = 0; v < 3; v++)
-        if ((*vectors[v] = take(arena, sizeof(float) * m->outputs))) memset(*vectors[v], 0, sizeof(float) * m->outputs);
-}
-
-static int panel_width(const Matrix *m, int first) {
-    return m->outputs - first < PANEL ? m->outputs - first : PANEL;
-}
 
 void model_free(Model *model) {
     give_back(&model->arena);
@@ -152,156 +84,16 @@ void model_layer(Model *model, int layer, int window, const float *before, const
     l->window = window, l->before = before, l->after = after, l->query_norm = query_norm, l->key_norm = key_norm;
 }
 
-/* Copies `outputs` rows of a matrix from row `at` on, in the order in which passes read them. Different rows may be
-   copied at the same time.
-   kind: 0 qkv, 1 out, 2 gate and up, 3 down, 4 the head. bias: may be NULL. */
+/* As `pack_matrix`. Different rows may be copied at the same time.
+   kind: 0 qkv, 1 out, 2 gate and up, 3 down, 4 the head. */
 void model_pack(Model *model, int layer, int kind, int at, int outputs, const uint8_t *levels, const float *scale,
                 const uint8_t *zero, const float *bias) {
     Layer *l = model->layer + layer;
     Matrix *m = (Matrix *[]){&l->qkv, &l->out, &l->up, &l->down, &model->head}[kind];
-    for (int done = 0; done < outputs;) {
-        const int output = at + done, first = output / PANEL * PANEL, wide = panel_width(m, first);
-        const int count = first + wide - output < outputs - done ? first + wide - output : outputs - done;
-        const uint8_t *from = levels + (long)done * m->inputs;
-        uint8_t *to = m->levels + (long)first * m->inputs + 4 * (output - first);
-        for (int k = 0; k < m->inputs; k += 4, to += 4 * wide)
-            for (int o = 0; o < count; o++) memcpy(to + 4 * o, from + (long)o * m->inputs + k, 4);
-        done += count;
-    }
-    memcpy(m->scale + at, scale, sizeof(float) * outputs); /* in a file they may lie anywhere */
-    if (bias) memcpy(m->bias + at, bias, sizeof(float) * outputs);
-    for (int o = 0; o < outputs; o++) m->zero[at + o] = zero[o];
-}
-
-/* ---- rows times a matrix ---- */
-
-typedef struct {
-    int8_t *levels; /* [rows, inputs] */
-    float *scale;   /* [rows, groups] */
-    float *sum;     /* [rows]: of the values, for the zero points */
-    int inputs, group;
-} Rows;
-
-/* Compilers copy the sums of these two between registers if they see intrinsics; so they stay where they are. */
-INLINE void add_bytes(__m512i *sum, __m512i unsigned_bytes, __m512i signed_bytes) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(unsigned_bytes), "v"(signed_bytes));
-}
-
-INLINE void add_words(__m512i *sum, __m512i left, __m512i right) {
-    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(left), "v"(right));
-}
-
-INLINE __m512i repeated(const void *four_bytes) {
-    int value;
-    memcpy(&value, four_bytes, 4);
-    return _mm512_set1_epi32(value);
-}
-
-typedef struct {
-    const Matrix *matrix;
-    const Rows *rows;
-    float *out; /* [rows, outputs] */
-    int add;    /* whether to add to it */
-    int first;  /* output of the panel */
-    int row;
-    const uint8_t *ahead; /* its part of what comes next, fetched meanwhile */
-    int move;             /* bytes of that for each step of four inputs */
-} Tile;
-
-INLINE void tile(const int rows, const int wide, const Tile *t) {
-    const Matrix *m = t->matrix;
-    const Rows *x = t->rows;
-    const int groups = m->inputs / x->group, steps = x->group / 4;
-    const uint8_t *levels = m->levels + (long)t->first * m->inputs, *ahead = t->ahead;
-    const int8_t *row = x->levels + (long)t->row * m->inputs;
-    float part[ROWS * WIDE * LANES] __attribute__((aligned(64)));
-    int g = 0;
-    do {
-        __m512i sum[ROWS][WIDE];
-        UNROLLED (int r = 0; r < rows; r++)
-            UNROLLED (int c = 0; c < wide; c++) sum[r][c] = _mm512_setzero_si512();
-        for (int k = 0; k < steps; k++) {
-            __m512i column[WIDE];
-            UNROLLED (int c = 0; c < wide; c++) column[c] = _mm512_load_si512(levels + 64 * c);
-            levels += 64 * wide;
-            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
-            ahead += t->move;
-            UNROLLED (int r = 0; r < rows; r++) {
-                const __m512i four = repeated(row + (long)r * m->inputs + 4 * k);
-                UNROLLED (int c = 0; c < wide; c++) add_bytes(&sum[r][c], column[c], four);
-            }
-        }
-        UNROLLED (int r = 0; r < rows; r++) {
-            const __m512 scale = _mm512_set1_ps(x->scale[(long)(t->row + r) * groups + g]);
-            UNROLLED (int c = 0; c < wide; c++) {
-                float *p = part + (r * WIDE + c) * LANES;
-                const __m512 before = g ? _mm512_load_ps(p) : _mm512_setzero_ps();
-                _mm512_store_ps(p, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), scale, before));
-            }
-        }
-        row += x->group;
-    } while (++g < groups);
-    UNROLLED (int r = 0; r < rows; r++) {
-        const __m512 whole = _mm512_set1_ps(x->sum[t->row + r]);
-        float *out = t->out + (long)(t->row + r) * m->outputs + t->first;
-        UNROLLED (int c = 0; c < wide; c++) {
-            const int o = t->first + c * LANES;
-            __m512 v = _mm512_load_ps(part + (r * WIDE + c) * LANES);
-            v = _mm512_fnmadd_ps(_mm512_loadu_ps(m->zero + o), whole, v);
-            v = _mm512_fmadd_ps(v, _mm512_loadu_ps(m->scale + o), _mm512_loadu_ps(m->bias + o));
-            _mm512_storeu_ps(out + c * LANES, t->add ? _mm512_add_ps(v, _mm512_loadu_ps(out + c * LANES)) : v);
-        }
-    }
-}
-
-#define TILES(COUNT)                                                                                                   \
-    case COUNT:                                                                                                        \
-        if (wide == 3 * LANES) tile(COUNT, 3, &t);                                                                     \
-        else if (wide == 2 * LANES) tile(COUNT, 2, &t);                                                                \
-        else tile(COUNT, 1, &t);                                                                                       \
-        break;
-
-/* skip: how many panels further on the next one is that this thread is likely to take. */
-static void panel(const Matrix *m, int number, int skip, const Rows *x, int rows, float *out, int add) {
-    const int first = number * PANEL, wide = panel_width(m, first), tiles = (rows + ROWS - 1) / ROWS;
-    const uint8_t *next = m->levels + (long)(first + skip * PANEL) * m->inputs;
-    const int move = (4 * PANEL + tiles - 1) / tiles;
-    for (int n = 0; n < tiles; n++) {
-        const int row = (long)rows * n / tiles, count = (long)rows * (n + 1) / tiles - row;
-        const Tile t = {m, x, out, add, first, row, next + (long)n * move * m->inputs / 4, move};
-        switch (count) { TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) TILES(7) TILES(8) }
-    }
+    pack_matrix(m, at, outputs, levels, scale, zero, bias);
 }
 
 /* ---- single rows ---- */
-
-INLINE __m512 most_of(const float *v, int count) {
-    const __m512 sign = _mm512_set1_ps(-0.0f);
-    __m512 most = _mm512_setzero_ps();
-    for (int k = 0; k < count; k += LANES)
-        most = _mm512_max_ps(most, _mm512_andnot_ps(sign, _mm512_loadu_ps(v + k)));
-    return most;
-}
-
-static void quantise(const float *v, Rows *x, int row) {
-    const int groups = x->inputs / x->group;
-    float whole = 0;
-    for (int g = 0; g < groups; g++) {
-        const float *from = v + (long)g * x->group;
-        int8_t *to = x->levels + (long)row * x->inputs + (long)g * x->group;
-        const float top = _mm512_reduce_max_ps(most_of(from, x->group));
-        const __m512 by = _mm512_set1_ps(top > 0 ? TOP_ROW / top : 0);
-        __m512i sum = _mm512_setzero_si512();
-        for (int k = 0; k < x->group; k += LANES) {
-            const __m512i level = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(from + k), by));
-            sum = _mm512_add_epi32(sum, level);
-            _mm_storeu_si128((__m128i *)(to + k), _mm512_cvtsepi32_epi8(level));
-        }
-        x->scale[(long)row * groups + g] = top / TOP_ROW;
-        whole += top / TOP_ROW * _mm512_reduce_add_epi32(sum);
-    }
-    x->sum[row] = whole;
-}
 
 /* Whole numbers up to `top` in place of v. Returns their scale. */
 static float quantise_words(const float *v, int count, float top, int16_t *to) {
@@ -336,21 +128,6 @@ static void rotate(float *v, const float *cosine, const float *sine, int half) {
         _mm512_storeu_ps(v + k, _mm512_fnmadd_ps(b, s, _mm512_mul_ps(a, c)));
         _mm512_storeu_ps(v + half + k, _mm512_fmadd_ps(a, s, _mm512_mul_ps(b, c)));
     }
-}
-
-/* 2 to the power x, for -126 <= x <= 126; below, 2 to the power -126. Minimax polynomials (Remez) over what is behind
-   the comma. Of the value, the one of 4 terms errs by 3e-6 at most, the one of 5 by 8e-8. */
-static const float POWER_4[] = {1.000002593f, 6.930038345e-1f, 2.414427569e-1f, 5.201146061e-2f, 1.353416792e-2f};
-static const float POWER_5[] = {9.999999251e-1f, 6.931530732e-1f, 2.401536170e-1f,
-                                5.582631805e-2f, 8.989340091e-3f, 1.877576675e-3f};
-
-/* times: a constant that the result is multiplied by. */
-INLINE __m512 power_of_two(__m512 x, const float *series, const int terms, const float times) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-126));
-    const __m512 rest = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    __m512 power = _mm512_set1_ps(series[terms] * times);
-    UNROLLED (int k = terms - 1; k >= 0; k--) power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(series[k] * times));
-    return _mm512_scalef_ps(power, x);
 }
 
 /* ---- adapters ---- */
@@ -436,13 +213,6 @@ typedef struct {
     atomic_int passes, arrived, phase, sleeping, stop, next; /* next: what the next free thread takes */
     unsigned long long since, spent[KINDS]; /* cycles of the first thread */
 } Network;
-
-static void shape_rows(Arena *arena, Rows *x, int most, int inputs, int group) {
-    x->inputs = inputs, x->group = group;
-    x->levels = take(arena, (size_t)most * inputs);
-    x->scale = take(arena, sizeof(float) * most * (inputs / group));
-    x->sum = take(arena, sizeof(float) * most);
-}
 
 /* Counts the first thread's time since the last call as spent on `kind`. */
 static void count_time(Network *n, int thread, int kind) {
@@ -582,6 +352,11 @@ INLINE __mmask16 lanes_below(int end) { return end >= LANES ? 0xffff : end <= 0 
 
 /* Of the 16 tokens from `at` on. */
 INLINE __mmask16 lanes_of(Seen s, int at) { return lanes_below(s.end - at) & ~lanes_below(s.first - at); }
+
+/* As `add_bytes`. */
+INLINE void add_words(__m512i *sum, __m512i left, __m512i right) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(*sum) : "v"(left), "v"(right));
+}
 
 /* Scores of a block: queries times keys, plus the logarithms of the values' scales. The keys at `ahead` are fetched
    meanwhile.

@@ -1,4 +1,4 @@
-"""The library that `decoder.c` is compiled to: how it is made, whether it fits this processor, and its functions.
+"""The library that the C sources are compiled to: whether it fits this processor, and its functions.
 
 It is compiled where the package is built or installed (`compile.py`), never where it is used. Without it, or on another
 processor, OpenVINO runs the same weights.
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_void_p
 from typing import Any
+
+import numpy.typing as npt
 
 from tunewright.core.processes import cpu_flags
 from tunewright.inference.runtimes.vnni.compile import FEATURES, LIBRARY, source_hash
@@ -72,6 +76,15 @@ class KernelAdapter(ctypes.Structure):
     _fields_ = (("rank", c_int), ("matrices", POINTER(Thin)))
 
 
+class EncoderShape(ctypes.Structure):
+    """`Shape` in `encoder.c`."""
+
+    _fields_ = (
+        *((name, c_int) for name in ("layers", "hidden", "heads", "width", "inner", "labels", "group", "reads")),
+        *((name, c_float) for name in ("epsilon", "scale")),
+    )
+
+
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "model_new": (c_void_p, [POINTER(KernelShape), *[c_void_p] * 5]),
     "model_layer": (None, [c_void_p, c_int, c_int, *[c_void_p] * 4]),
@@ -82,13 +95,20 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "network_copy": (None, [c_void_p, c_int, c_int]),
     "network_spent": (None, [c_void_p, POINTER(c_double)]),
     "network_free": (None, [c_void_p]),
+    "encoder_new": (c_void_p, [POINTER(EncoderShape), *[c_void_p] * 5]),
+    "encoder_layer": (None, [c_void_p, c_int, *[c_void_p] * 4]),
+    "encoder_pack": (None, [c_void_p, *[c_int] * 4, *[c_void_p] * 4]),
+    "encoder_forward": (None, [*[c_void_p] * 2, c_int, *[c_void_p] * 3]),
+    "encoder_free": (None, [c_void_p]),
+    "buffers_new": (c_void_p, [c_void_p, c_int, c_int]),
+    "buffers_free": (None, [c_void_p]),
     "source_hash": (c_char_p, []),
 }
 
 
 @functools.cache
 def reason_against() -> str | None:
-    """Why OpenVINO runs decoders here; None: the kernels do."""
+    """Why OpenVINO runs models in int8 here; None: the kernels do, those that they know."""
     flags = cpu_flags()
     if missing := _NEEDED - flags:
         return f"this processor has no {', '.join(sorted(missing))}"
@@ -112,3 +132,19 @@ def library() -> ctypes.CDLL:
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments
     return found
+
+
+def address(array: npt.NDArray[Any] | None) -> int | None:
+    """Where an array's numbers are, for the kernels; None stays None."""
+    return None if array is None else array.ctypes.data
+
+
+def free_in(process: int, free: Callable[[int], None], what: int, _: object) -> None:
+    """Free what the kernels have made, after what it points at has been kept for it. A forked process has none of its
+    threads.
+
+    Args:
+        process: the one that it was made in.
+    """
+    if os.getpid() == process:
+        free(what)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -30,6 +30,8 @@ from tunewright.inference.runtimes.vnni.library import (
     KernelShape,
     Pass,
     Thin,
+    address,
+    free_in,
     library,
     reason_against,
 )
@@ -86,13 +88,13 @@ class PackedWeights:
         norms = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
         by_layer = [[f"model.layers.{layer}.{norm}.weight" for norm in norms] for layer in range(shape.layers)]
         kept = {name: np.array(tensors[name]) for name in (*of_model, *chain(*by_layer)) if name in tensors}
-        self.model = library().model_new(ctypes.byref(self.shape), *(_address(kept[name]) for name in of_model))
+        self.model = library().model_new(ctypes.byref(self.shape), *(address(kept[name]) for name in of_model))
         if not self.model:
             raise MemoryError("no memory for the weights")
         # The argument keeps what the kernels point at.
-        finalize(self, _free, library().model_free, self.model, kept, os.getpid()).atexit = False
+        finalize(self, free_in, os.getpid(), library().model_free, self.model, kept).atexit = False
         for layer, (window, names) in enumerate(zip(shape.windows, by_layer, strict=True)):
-            library().model_layer(self.model, layer, window, *(_address(kept.get(name)) for name in names))
+            library().model_layer(self.model, layer, window, *(address(kept.get(name)) for name in names))
         with ThreadPoolExecutor(default_threads()) as workers:
             list(workers.map(lambda job: library().model_pack(self.model, *job), _jobs(tensors, shape.layers)))
         self._adapters: WeakKeyDictionary[Adapter, _PackedAdapter] = WeakKeyDictionary()
@@ -200,11 +202,7 @@ def _jobs(tensors: Tensors, layers: int) -> Iterator[tuple[Any, ...]]:
 def _matrix(tensors: Tensors, name: str) -> tuple[Any, ...]:
     """(rows, the addresses of a matrix's levels, scales, zero points and bias)"""
     parts = (tensors.get(f"{name}.{part}") for part in ("weight", "scale", "zero", "bias"))
-    return (len(tensors[f"{name}.weight"]), *map(_address, parts))
-
-
-def _address(array: npt.NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data
+    return (len(tensors[f"{name}.weight"]), *map(address, parts))
 
 
 class _PackedAdapter:
@@ -231,7 +229,7 @@ class _PackedAdapter:
                     raise ValueError(f"an adapter of another model: {name} is {inputs} to {outputs} there")
                 down[:, :own], up[:own] = adapter.down[name], adapter.up[name]
                 self._kept += [down, up]
-                thin[number] = Thin(_address(down), _address(up))
+                thin[number] = Thin(address(down), address(up))
         self._thin, self._adapter = thin, KernelAdapter(rank, thin)
         self.address = ctypes.addressof(self._adapter)
 
@@ -258,7 +256,7 @@ class VnniNetwork:
         if not self._network:
             raise MemoryError(f"no memory for {self.blocks} blocks of keys and values, or no thread")
         # The argument keeps the weights until the network has gone.
-        finalize(self, _free, library().network_free, self._network, weights, os.getpid()).atexit = False
+        finalize(self, free_in, os.getpid(), library().network_free, self._network, weights).atexit = False
 
     def copy(self, source: int, target: int) -> None:
         library().network_copy(self._network, source, target)
@@ -286,7 +284,7 @@ class VnniNetwork:
             arrays["adapters"] = np.repeat(np.array(each, np.uint64), counts)
         if all(part.choices is not None for part in parts if part.needs_logits):
             arrays["panels"] = self._panels([token for part in parts for token in part.choices or ()])
-        addresses = {name: _address(array) for name, array in arrays.items()}
+        addresses = {name: address(array) for name, array in arrays.items()}
         counted = {"tokens": len(ids), "sequences": len(parts), "wanted": len(wanted)}
         this_pass = Pass(**counted, panel_count=len(arrays.get("panels", ())), **addresses)
         library().network_forward(self._network, ctypes.byref(this_pass))
@@ -303,9 +301,3 @@ class VnniNetwork:
         counted = (ctypes.c_double * len(KINDS))()
         library().network_spent(self._network, counted)
         return dict(zip(KINDS, counted, strict=True))
-
-
-def _free(free: Callable[[int], None], what: int, _: object, process: int) -> None:
-    """Free a model or a network, after what it needs has been kept for it. A forked process has none of its threads."""
-    if os.getpid() == process:
-        free(what)

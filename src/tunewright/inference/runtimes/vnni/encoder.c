@@ -1,0 +1,344 @@
+/* The forward pass of an encoder of BERT's kind on processors with AVX-512 VNNI: matrices in int8, all else in float32.
+
+   A pass runs the packed tokens of many texts of any lengths, without padding, in one thread; threads run passes beside
+   each other. "Row" is a token of the pass. */
+
+#include <math.h>
+
+#include "kernels.h"
+
+enum {
+    QUERIES = 6,    /* rows of attention at once, times KEYS registers: 24 sums */
+    KEYS = 4,       /* registers of tokens, or of numbers of a head, at once */
+    MOST_WIDTH = 256, /* of a head */
+    FEW = 64,       /* rows between the two wide matrices, so that what lies between stays in the cache */
+};
+
+enum { MEAN, FIRST, TOKENS }; /* what the head reads: the texts' mean vectors, their first tokens, or all tokens */
+
+typedef struct {
+    Matrix qkv, out, up, down;
+    const float *norm[2], *shift[2]; /* after attention, and after the wide matrices: [hidden] */
+} Layer;
+
+typedef struct {
+    int layers, hidden, heads, width, inner, labels, group, reads;
+    float epsilon, scale; /* of norms; of attention */
+} Shape;
+
+typedef struct {
+    Shape shape;
+    Arena arena;
+    Layer *layer;
+    Matrix head;
+    const int8_t *words;      /* [vocabulary, hidden] */
+    const float *word_scale;  /* [vocabulary] */
+    const float *places;      /* [positions, hidden]: what is added for a token's position */
+    const float *norm, *shift; /* of the embeddings: [hidden] */
+} Model;
+
+void encoder_free(Model *model) {
+    give_back(&model->arena);
+    free(model->layer);
+    free(model);
+}
+
+/* The pointers stay the caller's. Returns NULL if there is no memory. */
+Model *encoder_new(const Shape *shape, const int8_t *words, const float *word_scale, const float *places,
+                   const float *norm, const float *shift) {
+    Model *m = calloc(1, sizeof *m);
+    if (!m || !(m->layer = calloc(shape->layers, sizeof(Layer)))) {
+        free(m);
+        return NULL;
+    }
+    m->shape = *shape;
+    m->words = words, m->word_scale = word_scale, m->places = places, m->norm = norm, m->shift = shift;
+    const int attended = shape->heads * shape->width;
+    for (int l = 0; l < shape->layers; l++) {
+        shape_matrix(&m->arena, &m->layer[l].qkv, 3 * attended, shape->hidden);
+        shape_matrix(&m->arena, &m->layer[l].out, shape->hidden, attended);
+        shape_matrix(&m->arena, &m->layer[l].up, shape->inner, shape->hidden);
+        shape_matrix(&m->arena, &m->layer[l].down, shape->hidden, shape->inner);
+    }
+    shape_matrix(&m->arena, &m->head, shape->labels, shape->hidden);
+    if (m->arena.failed) {
+        encoder_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void encoder_layer(Model *model, int layer, const float *norm, const float *shift, const float *last_norm,
+                   const float *last_shift) {
+    Layer *l = model->layer + layer;
+    l->norm[0] = norm, l->shift[0] = shift, l->norm[1] = last_norm, l->shift[1] = last_shift;
+}
+
+/* As `pack_matrix`. kind: 0 queries, keys and values, 1 out, 2 up, 3 down, 4 the head. */
+void encoder_pack(Model *model, int layer, int kind, int at, int outputs, const uint8_t *levels, const float *scale,
+                  const uint8_t *zero, const float *bias) {
+    Layer *l = model->layer + layer;
+    pack_matrix((Matrix *[]){&l->qkv, &l->out, &l->up, &l->down, &model->head}[kind], at, outputs, levels, scale, zero,
+                bias);
+}
+
+/* ---- the buffers of a pass ---- */
+
+typedef struct {
+    Arena arena;
+    float *stream, *qkv, *attended, *wide, *pooled; /* wide: of FEW rows */
+    float *keys;   /* [width][tokens]: of one head, a row for each number */
+    float *shares; /* [QUERIES][tokens] */
+    Rows narrow, mixed, inner; /* what the matrices read: the stream, attention's results, what is between the wide ones */
+    long stride; /* from a row's scores, or a number's keys, to the next one's */
+} Buffers;
+
+void buffers_free(Buffers *b) {
+    give_back(&b->arena);
+    free(b);
+}
+
+/* most: tokens of a pass. longest: tokens of a text. Returns NULL if there is no memory. */
+Buffers *buffers_new(const Model *model, int most, int longest) {
+    const Shape *s = &model->shape;
+    Buffers *b = calloc(1, sizeof *b);
+    if (!b) return NULL;
+    Arena *a = &b->arena;
+    const int attended = s->heads * s->width;
+    const size_t floats = sizeof(float) * most;
+    b->stride = (longest + LANES - 1) / LANES * LANES + LANES; /* no power of two: rows would share lines */
+    b->stream = take(a, floats * s->hidden), b->qkv = take(a, floats * 3 * attended);
+    b->attended = take(a, floats * attended), b->wide = take(a, sizeof(float) * FEW * s->inner);
+    b->pooled = take(a, sizeof(float) * s->hidden);
+    b->keys = take(a, sizeof(float) * s->width * b->stride), b->shares = take(a, sizeof(float) * QUERIES * b->stride);
+    shape_rows(a, &b->narrow, most, s->hidden, s->group);
+    shape_rows(a, &b->mixed, most, attended, s->group);
+    shape_rows(a, &b->inner, FEW, s->inner, s->group);
+    if (!a->failed) return b;
+    buffers_free(b);
+    return NULL;
+}
+
+/* ---- single rows ---- */
+
+/* Layer normalisation in place. */
+static void normalise(float *v, const float *weight, const float *shift, int count, float epsilon) {
+    __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+    for (int k = 0; k < count; k += LANES) sum = _mm512_add_ps(sum, _mm512_loadu_ps(v + k));
+    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / count);
+    for (int k = 0; k < count; k += LANES) {
+        const __m512 off = _mm512_sub_ps(_mm512_loadu_ps(v + k), mean);
+        squares = _mm512_fmadd_ps(off, off, squares);
+    }
+    const __m512 by = _mm512_set1_ps(1 / sqrtf(_mm512_reduce_add_ps(squares) / count + epsilon));
+    for (int k = 0; k < count; k += LANES) {
+        const __m512 off = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(v + k), mean), by);
+        _mm512_storeu_ps(v + k, _mm512_fmadd_ps(off, _mm512_loadu_ps(weight + k), _mm512_loadu_ps(shift + k)));
+    }
+}
+
+/* x times the share of a normal distribution below x, in place. The error function is formula 7.1.26 of Abramowitz and
+   Stegun (1964), which errs by 1.5e-7 at most. */
+static void gelu(float *v, int count) {
+    static const float SERIES[] = {0.254829592f, -0.284496736f, 1.421413741f, -1.453152027f, 1.061405429f};
+    const __m512 one = _mm512_set1_ps(1), root = _mm512_set1_ps(0.70710678f), sign = _mm512_set1_ps(-0.0f);
+    for (int k = 0; k < count; k += LANES) {
+        const __m512 x = _mm512_loadu_ps(v + k), z = _mm512_mul_ps(_mm512_andnot_ps(sign, x), root);
+        const __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(z, _mm512_set1_ps(0.3275911f), one));
+        __m512 tail = _mm512_set1_ps(SERIES[4] / 2);
+        UNROLLED (int i = 3; i >= 0; i--) tail = _mm512_fmadd_ps(tail, t, _mm512_set1_ps(SERIES[i] / 2));
+        const __m512 power = _mm512_mul_ps(_mm512_mul_ps(z, z), _mm512_set1_ps(-LOG2_E));
+        tail = _mm512_mul_ps(_mm512_mul_ps(tail, t), power_of_two(power, POWER_5, 5, 1));
+        const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
+        _mm512_storeu_ps(v + k, _mm512_mul_ps(x, _mm512_mask_sub_ps(tail, above, one, tail)));
+    }
+}
+
+/* ---- attention ---- */
+
+/* Scores of some rows with `columns` x 16 tokens. query: [rows], `query_stride` numbers apart. */
+INLINE void score(const int rows, const int columns, const float *query, long query_stride, const float *keys, long stride,
+                  int width, float *out) {
+    __m512 sum[QUERIES][KEYS];
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < columns; c++) sum[r][c] = _mm512_setzero_ps();
+    for (int d = 0; d < width; d++) {
+        __m512 key[KEYS];
+        UNROLLED (int c = 0; c < columns; c++) key[c] = _mm512_loadu_ps(keys + d * stride + c * LANES);
+        UNROLLED (int r = 0; r < rows; r++) {
+            const __m512 one = _mm512_set1_ps(query[r * query_stride + d]);
+            UNROLLED (int c = 0; c < columns; c++) sum[r][c] = _mm512_fmadd_ps(one, key[c], sum[r][c]);
+        }
+    }
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < columns; c++) _mm512_storeu_ps(out + r * stride + c * LANES, sum[r][c]);
+}
+
+/* The values of `count` tokens, each times its share, in `columns` x 16 numbers of a head. */
+INLINE void mix(const int rows, const int columns, const float *shares, long stride, const float *values, long value_stride,
+                int count, const float *by, float *out, long out_stride) {
+    __m512 sum[QUERIES][KEYS];
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < columns; c++) sum[r][c] = _mm512_setzero_ps();
+    for (int t = 0; t < count; t++) {
+        __m512 value[KEYS];
+        UNROLLED (int c = 0; c < columns; c++) value[c] = _mm512_loadu_ps(values + t * value_stride + c * LANES);
+        UNROLLED (int r = 0; r < rows; r++) {
+            const __m512 one = _mm512_set1_ps(shares[r * stride + t]);
+            UNROLLED (int c = 0; c < columns; c++) sum[r][c] = _mm512_fmadd_ps(one, value[c], sum[r][c]);
+        }
+    }
+    UNROLLED (int r = 0; r < rows; r++)
+        UNROLLED (int c = 0; c < columns; c++)
+            _mm512_storeu_ps(out + r * out_stride + c * LANES, _mm512_mul_ps(sum[r][c], _mm512_set1_ps(by[r])));
+}
+
+/* Softmax in place, without its division. Returns what the shares are to be multiplied by. */
+static float softmax(float *scores, int count, float scale) {
+    const __m512 least = _mm512_set1_ps(-INFINITY);
+    __m512 most = least, sum = _mm512_setzero_ps();
+    for (int t = 0; t < count; t += LANES) {
+        const __mmask16 lanes = count - t >= LANES ? 0xffff : (1 << (count - t)) - 1;
+        most = _mm512_max_ps(most, _mm512_mask_loadu_ps(least, lanes, scores + t));
+    }
+    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most)), by = _mm512_set1_ps(scale);
+    for (int t = 0; t < count; t += LANES) {
+        const __mmask16 lanes = count - t >= LANES ? 0xffff : (1 << (count - t)) - 1;
+        const __m512 x = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + t), top), by);
+        const __m512 share = _mm512_maskz_mov_ps(lanes, power_of_two(x, POWER_5, 5, 1));
+        sum = _mm512_add_ps(sum, share);
+        _mm512_storeu_ps(scores + t, share);
+    }
+    return 1 / _mm512_reduce_add_ps(sum);
+}
+
+#define COLUMNS(RUN, COUNT, ROWS_)                                                                                     \
+    switch (COUNT) {                                                                                                   \
+        case 1: RUN(ROWS_, 1); break;                                                                                  \
+        case 2: RUN(ROWS_, 2); break;                                                                                  \
+        case 3: RUN(ROWS_, 3); break;                                                                                  \
+        default: RUN(ROWS_, 4);                                                                                        \
+    }
+
+/* Some rows of a text in one head. */
+INLINE void attend(const int rows, const Shape *s, Buffers *b, int first, int count, int head, int row) {
+    const int attended = s->heads * s->width, width = s->width;
+    const long wide = 3L * attended;
+    const float *query = b->qkv + (first + row) * wide + head * width;
+    const float *values = b->qkv + first * wide + 2 * attended + head * width;
+    float *to = b->attended + (long)(first + row) * attended + head * width, by[QUERIES];
+    for (int t = 0; t < count; t += KEYS * LANES) {
+        const int columns = (count - t + LANES - 1) / LANES;
+#define SCORE(R, C) score(R, C, query, wide, b->keys + t, b->stride, width, b->shares + t)
+        COLUMNS(SCORE, columns, rows)
+    }
+    for (int r = 0; r < rows; r++) by[r] = softmax(b->shares + r * b->stride, count, s->scale * LOG2_E);
+    for (int d = 0; d < width; d += KEYS * LANES) {
+        const int columns = (width - d) / LANES;
+#define MIX(R, C) mix(R, C, b->shares, b->stride, values + d, wide, count, by, to + d, attended)
+        COLUMNS(MIX, columns, rows)
+    }
+}
+
+#define ATTEND(COUNT)                                                                                                  \
+    case COUNT: attend(COUNT, s, b, first, count, h, row); break;
+
+/* Attention of the `count` tokens of a text from `first` on, each to all. */
+static void attention(const Shape *s, Buffers *b, int first, int count) {
+    const int attended = s->heads * s->width, parts = (count + QUERIES - 1) / QUERIES;
+    for (int h = 0; h < s->heads; h++) {
+        const float *keys = b->qkv + (long)first * 3 * attended + attended + h * s->width;
+        for (int t = 0; t < count; t++)
+            for (int d = 0; d < s->width; d++) b->keys[d * b->stride + t] = keys[(long)t * 3 * attended + d];
+        for (int p = 0; p < parts; p++) {
+            const int row = (long)count * p / parts;
+            switch ((int)((long)count * (p + 1) / parts) - row) {
+                ATTEND(1) ATTEND(2) ATTEND(3) ATTEND(4) ATTEND(5) ATTEND(6)
+            }
+        }
+    }
+}
+
+/* ---- the pass ---- */
+
+static void product(const Matrix *m, const Rows *x, int rows, float *out, int add) {
+    for (int p = 0; p * PANEL < m->outputs; p++) panel(m, p, 1, x, rows, out, add);
+}
+
+/* The rows from `first` on. */
+static Rows rows_from(const Rows *x, int first) {
+    const int groups = x->inputs / x->group;
+    return (Rows){x->levels + (long)first * x->inputs, x->scale + (long)first * groups, x->sum + first, x->inputs, x->group};
+}
+
+/* Normalises rows of the stream, and quantises them for the matrix that reads them next. */
+static void read_stream(const Shape *s, Buffers *b, int from, int to, const float *norm, const float *shift) {
+    for (int t = from; t < to; t++) {
+        float *row = b->stream + (long)t * s->hidden;
+        normalise(row, norm, shift, s->hidden, s->epsilon);
+        quantise(row, &b->narrow, t);
+    }
+}
+
+static void embed(const Model *m, Buffers *b, int token, int64_t id, int position) {
+    const int hidden = m->shape.hidden;
+    const int8_t *word = m->words + id * hidden;
+    const float *place = m->places + (long)position * hidden;
+    const __m512 scale = _mm512_set1_ps(m->word_scale[id]);
+    float *to = b->stream + (long)token * hidden;
+    for (int k = 0; k < hidden; k += LANES) {
+        const __m512 level = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(word + k))));
+        _mm512_storeu_ps(to + k, _mm512_fmadd_ps(level, scale, _mm512_loadu_ps(place + k)));
+    }
+}
+
+/* The vector of a text, of length one. */
+static void pool(const Shape *s, Buffers *b, int first, int count) {
+    float *to = b->pooled;
+    memcpy(to, b->stream + (long)first * s->hidden, sizeof(float) * s->hidden);
+    if (s->reads == MEAN) /* a sum: only the direction counts */
+        for (int t = 1; t < count; t++)
+            for (int k = 0; k < s->hidden; k++) to[k] += b->stream[(long)(first + t) * s->hidden + k];
+    __m512 squares = _mm512_setzero_ps();
+    for (int k = 0; k < s->hidden; k += LANES) {
+        const __m512 v = _mm512_loadu_ps(to + k);
+        squares = _mm512_fmadd_ps(v, v, squares);
+    }
+    const float by = 1 / fmaxf(sqrtf(_mm512_reduce_add_ps(squares)), 1e-12f);
+    for (int k = 0; k < s->hidden; k++) to[k] *= by;
+}
+
+/* Runs a pass. `ids` must be in the vocabulary, texts in the buffers' and the positions' limits.
+   begins: [texts + 1], the first token of each text. out: [texts or tokens, labels rounded up to whole registers]. */
+void encoder_forward(const Model *m, Buffers *b, int texts, const int64_t *ids, const int32_t *begins, float *out) {
+    const Shape *s = &m->shape;
+    const int tokens = begins[texts];
+    for (int i = 0; i < texts; i++)
+        for (int t = begins[i]; t < begins[i + 1]; t++) embed(m, b, t, ids[t], t - begins[i]);
+    read_stream(s, b, 0, tokens, m->norm, m->shift);
+    for (int number = 0; number < s->layers; number++) {
+        const Layer *layer = m->layer + number;
+        product(&layer->qkv, &b->narrow, tokens, b->qkv, 0);
+        for (int i = 0; i < texts; i++) attention(s, b, begins[i], begins[i + 1] - begins[i]);
+        for (int t = 0; t < tokens; t++) quantise(b->attended + (long)t * s->heads * s->width, &b->mixed, t);
+        product(&layer->out, &b->mixed, tokens, b->stream, 1);
+        read_stream(s, b, 0, tokens, layer->norm[0], layer->shift[0]);
+        for (int from = 0, rows; from < tokens; from += rows) {
+            rows = tokens - from < FEW ? tokens - from : FEW;
+            const Rows some = rows_from(&b->narrow, from);
+            product(&layer->up, &some, rows, b->wide, 0);
+            for (int t = 0; t < rows; t++) {
+                gelu(b->wide + (long)t * s->inner, s->inner);
+                quantise(b->wide + (long)t * s->inner, &b->inner, t);
+            }
+            product(&layer->down, &b->inner, rows, b->stream + (long)from * s->hidden, 1);
+            read_stream(s, b, from, from + rows, layer->norm[1], layer->shift[1]);
+        }
+    }
+    if (s->reads != TOKENS)
+        for (int i = 0; i < texts; i++) {
+            pool(s, b, begins[i], begins[i + 1] - begins[i]);
+            quantise(b->pooled, &b->narrow, i);
+        }
+    product(&m->head, &b->narrow, s->reads == TOKENS ? tokens : texts, out, 0);
+}
