@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tunewright.inference.runtimes.encoder_model import OPENVINO, EncoderModel
 from tunewright.inference.runtimes.openvino.encoder_graph import read_encoder_graph
 from tunewright.inference.runtimes.vnni import compile as compiling
 from tunewright.inference.runtimes.vnni import library
-from tunewright.inference.runtimes.vnni.encoder import VnniEncoder
+from tunewright.inference.runtimes.vnni.encoder import VnniEncoder, _fit
 
 pytestmark = [pytest.mark.model, pytest.mark.may_skip]
 
@@ -184,6 +185,21 @@ def test_of_weights_that_are_cut_nothing_is_taken(
     (tmp_path / OPENVINO).write_bytes((folder / OPENVINO).read_bytes())
     (tmp_path / "model.bin").write_bytes((folder / "model.bin").read_bytes()[:size])
     assert VnniEncoder.load(tmp_path / OPENVINO, WINDOW, 1) is None
+
+
+@pytest.mark.parametrize("part", [{"heads": -4, "width": -16}, {"heads": 0}, {"heads": 2}, {"scale": 1.0}, None])
+def test_sizes_that_the_kernels_would_misread_are_openvinos(
+    made: Callable[..., tuple[Path, Any]], part: dict[str, Any] | None
+) -> None:
+    """The last one has no layers, and of the one before the first layer is not like the others."""
+    folder, _ = made()
+    weights = read_encoder_graph(folder / OPENVINO)
+    assert weights and _fit(weights)
+    first, *others = weights.layers
+    changed = replace(first, **(part or {}))
+    alike = [changed] if part == {"scale": 1.0} else [changed, *(replace(each, **(part or {})) for each in others)]
+    layers = () if part is None else (*alike, *others)[: len(weights.layers)]
+    assert not _fit(replace(weights, layers=layers))
 
 
 def test_a_file_that_is_no_graph_is_left_to_openvino(tmp_path: Path) -> None:

@@ -133,13 +133,15 @@ class VnniEncoder:
 
 def _fit(weights: EncoderWeights) -> bool:
     """Whether the sizes are those that the kernels read without looking."""
-    hidden, (first, *_) = weights.words.levels.shape[1], weights.layers
-    attended = first.heads * first.width
+    if not weights.is_whole:
+        return False
+    first = weights.layers[0]
+    sides = (weights.words.levels.shape[1], first.heads * first.width, len(first.up.levels))
     return (
-        weights.is_whole
+        0 < first.width <= _MOST_WIDTH
         and first.width % LANES == 0
-        and first.width <= _MOST_WIDTH
-        and not any(side % _GROUP for side in (hidden, attended, len(first.up.levels)))
+        and min(*sides, len(weights.places)) > 0
+        and not any(side % _GROUP for side in sides)
     )
 
 
