@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sysconfig
 from pathlib import Path
@@ -27,4 +28,13 @@ class KernelsHook(BuildHookInterface):
         if version == "standard":
             # It is loaded by ctypes, so any Python will do.
             build_data["pure_python"] = False
-            build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+            build_data["tag"] = f"py3-none-{_platform(Path(self.root, compiling['LIBRARY']))}"
+
+
+def _platform(library: Path) -> str:
+    """The platform of the wheel: with glibc the oldest one that has all that the library needs of it (PEP 600), which
+    the index asks for; else the platform of this machine."""
+    needed = [int(minor) for minor in re.findall(rb"GLIBC_2\.(\d+)", library.read_bytes())]
+    if needed:
+        return f"manylinux_2_{max(needed)}_x86_64"
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -134,7 +134,7 @@ class Project:
     Args:
         folder: the folder of the spec.
         runs: the folder of all outputs; `runs` beside the spec by default.
-        argument: what names the project in a command, quoted; its folder by default.
+        argument: what a command takes for the project, quoted; its folder by default.
     """
 
     def __init__(self, folder: Path, runs: Path | None = None, argument: str | None = None):
@@ -144,7 +144,7 @@ class Project:
     @classmethod
     def of(cls, spec: Spec, runs: Path | None = None) -> Project:
         """The project of a spec; `runs` as in the constructor."""
-        return cls(spec.folder, runs, spec.project_argument)
+        return cls(spec.folder, runs, spec.project_arguments())
 
     @staticmethod
     def is_one(path: Path) -> bool:

@@ -127,6 +127,29 @@ def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.Captur
         follower._report_wait("train", queued, wait)
 
 
+def test_a_run_that_azure_does_not_end_is_ended_whatever_its_status(
+    clock: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from azure.ai.ml.operations._run_history_constants import RunHistoryConstants
+
+    said: dict[str, str] = {}
+    for status in {*RunHistoryConstants.ALL_STATUSES, "Unknown"} - {*follow.OVER}:
+        follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
+        follower._limits = {"train": 60.0}
+        follower.error = follower._cluster_state = lambda _: None  # type: ignore[method-assign]
+        wait, run = Wait(), SimpleNamespace(status=status, name="run")
+        for seconds in (0, 61):
+            clock.seconds += seconds
+            follower._report_wait("train", run, wait)
+        (said[status],) = lines(capsys)
+        clock.seconds += 4 * 3600
+        with pytest.raises(Stopped):
+            follower._report_wait("train", run, wait)
+        lines(capsys)
+    assert {status for status, line in said.items() if "which runs" in line} == {"Running", "Unknown"}
+    assert "does not hear" in said["NotResponding"] and "is being cancelled" in said["CancelRequested"]
+
+
 def of_one_step(seconds: float | None) -> Any:
     """A job as Azure describes it, with the limit from its submission."""
     return SimpleNamespace(name="run", status="Running", type="command", limits=SimpleNamespace(timeout=seconds))
@@ -305,7 +328,7 @@ def test_changes_of_a_container_app_say_what_it_costs() -> None:
 
 
 def test_a_container_app_that_begins_says_what_it_costs(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: ARG001
-    at = SimpleNamespace(name=SimpleNamespace(resource_group="g"))
+    at = SimpleNamespace(name=SimpleNamespace(subscription="s", resource_group="g"))
     own: Any = SimpleNamespace(
         _suffix="v1", name="app", cost="up to $0.22 an hour", _state=lambda: "InProgress", _at=at
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
@@ -15,6 +16,7 @@ from tests.conftest import spec_data, write_project
 from tests.core.test_linear_time import ends_in_time
 from tunewright.config import Spec, load_spec, parse_spec
 from tunewright.config.aliases import ALIASES
+from tunewright.config.recipes import recipe_names
 from tunewright.core.errors import UserError
 from tunewright.economics.prices import price_book
 from tunewright.evaluation.api.judge import _human
@@ -45,6 +47,19 @@ def refusal(text: str, *overrides: str) -> str:
 def test_a_folder_stands_for_the_spec_in_it(tmp_path: Path) -> None:
     write_project(tmp_path)
     assert load_spec(tmp_path) == load_spec(tmp_path / "tunewright.yaml")
+
+
+def test_a_spec_knows_what_a_further_command_on_it_has_to_repeat(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    recipe = recipe_names()[0]
+    spec = load_spec(tmp_path, iter(["train.lr=1e-4", "goal={p95_ms: 9}"]), recipe, allow_code=True)
+    assert spec.goal.p95_ms == 9
+    words = ["train.lr=1e-4", "goal={p95_ms: 9}", "--recipe", recipe, "--allow-code"]
+    assert shlex.split(spec.project_arguments()) == [str(tmp_path), *words]
+    assert "--recipe" not in spec.project_arguments(with_recipe=False)
+    candidate = spec.each_candidate[0]
+    assert candidate.project_arguments() == spec.project_arguments()
+    assert load_spec(tmp_path).project_arguments() == load_spec(tmp_path).project_argument == str(tmp_path)
 
 
 def test_relative_paths_start_at_the_spec(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import tunewright
 
 SOURCE = Path(tunewright.__file__).parent
 PLACES = re.compile(r"(?<![a-z])(folder|path|file|project|bundle|captures)(?![a-z])")
-QUOTED = re.compile(r"(quote|join)\(|(\w+\.)+project_argument$")  # the last one is a property that quotes
+QUOTED = re.compile(r"(quote|join)\(|(\w+\.)+project_argument(s\(.*\))?$")  # the last ones quote
 COMMAND = re.compile(r"tunewright (?:[\w=.… -]|\{[^}]*\})*")
 
 

@@ -399,12 +399,44 @@ def test_a_model_of_unknown_size_is_left_out_and_named(spec: Path) -> None:
 
 
 def test_a_prompt_cache_that_nobody_counted_is_said_not_to_be(spec: Path) -> None:
-    assert "$1.25 instead of $2.5 a million tokens" in assessed(spec).uncached
+    said = assessed(spec).uncached
+    assert "$1.25 instead of $2.5 a million tokens" in said
+    assert "a month is $14,000 if it holds nothing, and $8,000 if it holds every prompt whole" in said
     (spec.parent / "own.yaml").write_text("apis: {house: {usd_in: 1, usd_out: 1}}", "utf-8")
     assert not assessed(spec, "prices=own.yaml", "api.model=house").uncached
     assert "nobody counted what its cache holds" in " ".join(
         CliRunner().invoke(app, ["assess", str(spec)]).output.split()
     )
+
+
+@pytest.mark.parametrize("anthropic", [False, True])
+def test_what_an_api_counted_in_a_log_is_priced_with_its_cache(spec: Path, anthropic: bool) -> None:
+    counts = (
+        {"input_tokens": 100, "cache_read_input_tokens": 1_000, "cache_creation_input_tokens": 0, "output_tokens": 30}
+        if anthropic
+        else {
+            **{"prompt_tokens": 1_100, "prompt_tokens_details": {"cached_tokens": 1_000}, "completion_tokens": 30},
+            "completion_tokens_details": {"reasoning_tokens": 10},
+        }
+    )
+    request = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Where is my refund?"}]}
+    answer = {"object": "chat.completion", "choices": [{"message": {"role": "assistant", "content": "refund"}}]}
+    row = {"request": request, "response": answer | {"usage": counts}}
+    (spec.parent / "train.jsonl").write_text(f"{json.dumps(row)}\n" * 3, "utf-8")
+    task = "task={kind: classify, instruction: 'Which: {labels}', labels: [refund, billing]}"
+    overrides = [task, "data.train=train.jsonl", "api.prompt_tokens=null", "api.completion_tokens=null"]
+    result = assessed(spec, *overrides)
+    assert (result.prompt_tokens, result.answer_tokens, result.cached_tokens) == (1_100, 30, 1_000)
+    month = (100 * 2.5 + 1_000 * 1.25 + 30 * 10) * 10
+    assert result.ways[0].cost.usd_per_month == pytest.approx(month)
+    assert result.money and result.saving
+    assert result.money.saving == pytest.approx(month - result.saving.own_usd)
+    other, thought = next(way for way in result.ways if way.label == "API gpt-6-luna"), 0 if anthropic else 10
+    assert other.cost.usd_per_month == pytest.approx((100 * 0.1 + 1_000 * 0.01 + (30 - thought) * 0.5) * 10)
+    assert not result.uncached, "the log says what came from the cache"
+    assert assessed(spec, *overrides, "api.prompt_tokens=1100").uncached
+    shown = CliRunner().invoke(app, ["assess", str(spec), *overrides]).output
+    assert "1,100 tokens in (1,000 from the API's cache) and 30 out" in shown
 
 
 def test_a_precision_that_nothing_is_served_in_is_refused(spec: Path) -> None:

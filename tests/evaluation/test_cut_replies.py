@@ -14,11 +14,13 @@ from tests.conftest import make_spec
 from tests.evaluation.made_report import made_report
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
 from tunewright.economics import price_book
-from tunewright.evaluation.evidence import Record
+from tunewright.evaluation.evidence import Record, record_of
 from tunewright.evaluation.report.table import candidate_rows
 from tunewright.evaluation.statistics.pairs import paired_records
 from tunewright.evaluation.verdict.decision import decide
 from tunewright.evaluation.verdict.payer import page
+from tunewright.inference.predictors import Answer
+from tunewright.tasks import Example, Meta, MultiLabelTask
 
 POOR = candidate(0.7, per_split=1000)
 TEST = ("test",)
@@ -103,6 +105,19 @@ def test_a_few_cut_replies_count_as_wrong_and_speak_for_nobody_else() -> None:
     assert "gpt-4o is right on 91.0 % (89.1 %–92.6 %) of 1,000 examples; on the 950 that it answered whole, the" in (
         reasons(own)
     )
+
+
+def test_a_cut_reply_is_wrong_where_no_label_holds() -> None:
+    task, rows = MultiLabelTask("Which?", dict.fromkeys("ab", "")), range(100)
+    examples = [Example.of("x", "[]" if number % 2 else '["a"]', Meta(id=str(number))) for number in rows]
+    whole = [record_of("test", each, Answer(each.answer), 0.0, task) for each in examples]
+    few = [
+        replace(record_of("test", each, Answer(""), 0.0, task), cut=True) if number in (1, 3, 5) else whole[number]
+        for number, each in enumerate(examples)
+    ]
+    against = paired_records(few, whole)["test"]
+    assert (against.only_first, against.only_second) == (0, 3)
+    assert against.difference.value < 0
 
 
 @pytest.mark.parametrize("count", [100, 101])

@@ -187,6 +187,20 @@ def test_the_lower_effort_is_left_out_where_the_budget_has_no_room_for_it(
     assert len(thinks.asked) == COUNT
 
 
+def test_a_lower_effort_takes_nothing_from_an_api_further_down_the_list(
+    servers: tuple[LargeModel, LargeModel], tmp_path: Path
+) -> None:
+    """There is room for the lower effort and for the second API, but not for the dearest answer after both."""
+    thinks, plain = servers
+    thinks.thinks = lambda _: 300
+    luna = {"model": "gpt-6-luna", "url": thinks.url, "reasoning_effort": "low"}
+    other = {"model": "gpt-5.6-luna", "url": plain.url, "reasoning_effort": "none"}
+    spent = COUNT * (50 * 0.1 + 301 * 0.5 + 50 * 0.2 + 1 * 1.2) / 1e6
+    result = asked(listed(tmp_path, luna, other, budget=spent + 0.0075), tmp_path)["all"]["apis"]
+    assert len(plain.asked) == COUNT
+    assert result["gpt-6-luna-low"]["lower"]["effort"] == "none"
+
+
 @pytest.mark.parametrize("why", ["reasoning_effort", "budget"])
 def test_a_lower_effort_that_can_not_be_asked_for_ends_nothing(
     servers: tuple[LargeModel, LargeModel], tmp_path: Path, capfd: pytest.CaptureFixture[str], why: str

@@ -184,6 +184,28 @@ def test_a_long_document_is_read_in_windows_and_its_record_is_whole() -> None:
     assert task.canonical(partly.text) == partly.text
 
 
+def test_an_object_whose_fields_stand_far_apart_is_completed_by_the_first_window() -> None:
+    """No window says the seller's city, so the first is asked for the whole record. What others say of it stays."""
+    text = {"type": "string"}
+    seller = {"type": "object", "properties": {"name": text, "city": text, "iban": text}, "required": ["name", "city"]}
+    schema = {"type": "object", "properties": {"seller": seller}, "required": ["seller"]}
+    task = ExtractTask("Read the invoice.", schema, window=64)
+    template, tokenizer = ChatTemplate.named("chatml"), TextTokenizer(TOKENIZER)
+    end = end_token(task, template, tokenizer)
+    chunk, whole = (RecordGrammar(tokenizer, form, end) for form in (task.constraint.chunk, schema))
+    request = "Acme\n" + "".join(f"Article {n}, as agreed\n" for n in range(40)) + "DE89"
+    first, *others, last = task.chunks(request, lambda text: len(tokenizer.encode_verbatim(text)))
+    said = {first: '{"seller":{"name":"Acme"', last: '{"seller":{"iban":"DE89"}}'} | dict.fromkeys(others, "{}")
+    taught = {
+        tuple(template.encode_prompt(task.prompt(part), tokenizer)): [*tokenizer.encode_verbatim(answer), end]
+        for part, answer in said.items()
+    }
+    reader = RecordReader(Knows(taught), task, template, tokenizer, chunk, whole, max_tokens=200)
+    record = json.loads(reader.answer(request).text)
+    assert (record["seller"]["name"], record["seller"]["iban"]) == ("Acme", "DE89")
+    assert set(record["seller"]) == {"name", "city", "iban"}
+
+
 def test_a_required_field_may_be_null_or_empty_in_one_window_and_in_many() -> None:
     schema = {
         "type": "object",

@@ -9,12 +9,14 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
+from tunewright.evaluation.api.judge import Judgement, _of_split
 from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve, choose_threshold
-from tunewright.evaluation.candidates.records import controls
+from tunewright.evaluation.candidates.records import Patterns, controls
 from tunewright.evaluation.evidence import Record, score
 from tunewright.evaluation.verdict.details import label_scores, reliability_of
 from tunewright.parity.step import link
 from tunewright.tasks import ClassifyTask, Example, Meta
+from tunewright.tasks.extract import ExtractTask
 
 NAMES = "aaabbc"
 
@@ -50,6 +52,38 @@ def test_the_cheap_baselines_learn_what_the_rows_stand_for() -> None:
     answers = [[each.answer("alike").text for each in controls(task, some).values()] for some in (plain, rows)]
     assert answers == [["b", "b"], ["a", "a"]]
     assert controls(task, rows)["majority"].answer("alike").confidence == pytest.approx(13 / 19)
+
+
+def test_a_linear_baseline_without_words_gives_the_label_of_the_most_weight() -> None:
+    task = ClassifyTask("Sort.", dict.fromkeys("ab", ""))
+    rows = [Example.of("?", label, Meta(id=str(n)), weight) for n, (label, weight) in enumerate(TWO_AND_ONE)]
+    assert controls(task, rows)["svm"].answer("?").text == "b"
+
+
+TWO_AND_ONE = (("a", 1.0), ("a", 1.0), ("b", 5.0))
+
+
+def test_patterns_learn_what_the_rows_stand_for() -> None:
+    """In every text two numbers are the total's in turn; a row where it is the second weighs ten."""
+    task = ExtractTask("Read.", {"type": "object", "properties": {"total": {"type": "integer"}}})
+    plain = [
+        Example.of(f"net {n} gross {n + 500}", f'{{"total":{n if n % 4 else n + 500}}}', Meta(id=str(n)))
+        for n in range(100, 140)
+    ]
+    rows = [each.model_copy(update={"weight": 1.0 if int(each.meta.id) % 4 else 10.0}) for each in plain]
+    alike = [each.model_copy(update={"weight": 0.3}) for each in plain]
+    answers = [Patterns(some, task.canonical).answer("net 200 gross 700").text for some in (plain, alike, rows)]
+    assert answers == ['{"total":200}', '{"total":200}', '{"total":700}']
+
+
+def test_a_judges_preference_is_that_of_the_copies() -> None:
+    words = ["first", "second", "tie"]
+    found, expected = (
+        _of_split([(each, Judgement(words[int(float(each.id.split()[0])) % 3], True, True)) for each in some])
+        for some in (weighted(), copies(weighted()))
+    )
+    assert found.preferred.value == pytest.approx(expected.preferred.value)
+    assert (found.pairs, found.better) == (120, 40)
 
 
 def test_a_threshold_covers_the_requests_that_its_rows_stand_for() -> None:

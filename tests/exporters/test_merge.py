@@ -15,7 +15,7 @@ import torch
 from tunewright.core.errors import UserError
 from tunewright.exporters.merging import merge
 from tunewright.inference.runtimes.torch_model import load_torch_model
-from tunewright.models.tensor_files import INDEX, Weights
+from tunewright.models.tensor_files import ALONE, INDEX, Weights
 
 pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 
@@ -127,4 +127,20 @@ def test_a_sum_that_is_no_number_is_refused(make_tiny_model: Callable[[str], tup
     tensors = load_file(adapter / "adapter_model.safetensors")
     save_file({name: tensor * 1e4 for name, tensor in tensors.items()}, adapter / "adapter_model.safetensors")
     with pytest.raises(UserError, match="not finite numbers in float16"):
+        merge(base, adapter, tmp_path / "merged")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_base_with_weights_that_are_no_numbers_is_refused(
+    make_tiny_model: Callable[[str], tuple[str, Path]], tmp_path: Path, dtype: str
+) -> None:
+    """In a tensor that the adapter does not change."""
+    from safetensors.torch import load_file, save_file
+
+    base = _of_type(make_tiny_model("llama3")[1], tmp_path / "base", dtype)
+    adapter = _adapter(base, tmp_path / "adapter")
+    tensors = load_file(base / ALONE)
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, base / ALONE, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"The base model's weights of model\.norm\.weight are not finite"):
         merge(base, adapter, tmp_path / "merged")

@@ -77,6 +77,10 @@ def test_a_model_that_ollama_cannot_confine_says_so() -> None:
 def test_a_prompt_that_no_modelfile_can_hold_is_refused() -> None:
     with pytest.raises(UserError, match="three quotation marks"):
         modelfile("a.gguf", asking(instruction='Say """.'), "<|im_end|>", {})
+    for task, end in (({"stop": ['\n"""\n']}, "<|im_end|>"), ({}, '"""')):
+        with pytest.raises(UserError, match="three quotation marks"):
+            modelfile("a.gguf", asking(**task), end, {})
+    assert 'stop """"\n"""' in modelfile("a.gguf", asking(stop=['"\n']), "<|im_end|>", {}), "one is no harm"
     with pytest.raises(UserError, match="for its own"):
         go_template("{{ '{' }}{{ '{' }}{% for m in messages %}{{ m.content }}{% endfor %}", {})
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tunewright.config import Spec, load_spec
 from tunewright.core.errors import UserError
 from tunewright.data import steps
 from tunewright.evaluation.api.paid import PAID
+from tunewright.evaluation.verdict.outlived import ended_since
 from tunewright.gate import Gate, gate
 from tunewright.pipeline import fingerprint as pipeline
 
@@ -75,6 +77,21 @@ def test_the_verdict_of_a_spec_that_was_changed_back_is_found(project: Path) -> 
     found = judged(project)
     assert found.passed, "the latest verdict is of another goal"
     assert fresh(found) == (True, "nothing changed since the verdict")
+
+
+def test_an_api_that_ended_after_the_verdict_is_named(project: Path) -> None:
+    (file,) = (project / "runs").glob("verdict-*/verdict.json")
+    data = json.loads(file.read_text("utf-8"))
+    data["comparison"] = {"apis": {"gpt-4o": {"lifetime": {"end": "2027-01-14", "ended": False}}}}
+    data["verdict"] |= {"reference": None, "answers": "served"}
+    for day, is_named in (("2027-01-13", False), ("2027-01-14", True)):
+        said = ended_since(data, date.fromisoformat(day))
+        assert ("has ended: gpt-4o on 2027-01-14." in said) == is_named
+    data["comparison"]["apis"]["gpt-4o"]["lifetime"]["ended"] = True
+    assert not ended_since(data, date.fromisoformat("2028-01-01")), "the verdict knew it"
+    data["comparison"]["apis"]["gpt-4o"]["lifetime"] = {"end": "2020-01-14", "ended": False}
+    file.write_text(json.dumps(data), "utf-8")
+    assert "has ended: gpt-4o on 2020-01-14." in judged(project).sentence
 
 
 def test_without_a_verdict_one_paragraph_says_what_to_type(project: Path) -> None:

@@ -324,7 +324,7 @@ def reviewed(store: Store, right: int, wrong: int, confidence: float) -> None:
             answered = {"model": "tickets", "version": "a", "request": "x", "answer": "billing"}
             session.add(Capture(id=name, time=NOON, confidence=confidence, **answered))
             said = {"reviewer": "ana", "time": NOON, "source": "review", "right": number < right}
-            session.add(Review(capture_id=name, **said))
+            session.add(Review(capture_id=name, answer="billing" if number < right else "refund", **said))
 
 
 def test_the_quality_beside_it_is_what_reviewers_said_of_each_version(store: Store) -> None:
@@ -335,6 +335,16 @@ def test_the_quality_beside_it_is_what_reviewers_said_of_each_version(store: Sto
         session.add(Review(source="feedback", **about))
     (found,) = of(store, tally(date(2026, 11, 3), 4)).quality.items()
     assert found == ("a", Quality(reviewed=4, right=3, accuracy=None))
+
+
+def test_an_answer_of_which_nobody_can_tell_counts_neither_as_right_nor_as_wrong(store: Store) -> None:
+    """The last word counts, so one that was called right before does not count either."""
+    reviewed(store, 3, 2, confidence=0.5)
+    with store.session() as session:
+        about = {"reviewer": "bo", "time": NOON, "source": "review", "right": False, "answer": None}
+        session.add_all(Review(capture_id=f"0.5-{number}", **about) for number in (0, 4))
+    (found,) = of(store, tally(date(2026, 11, 3), 5)).quality.values()
+    assert (found.reviewed, found.right) == (3, 2)
 
 
 def test_doubtful_answers_that_are_reviewed_first_do_not_pass_for_all(store: Store) -> None:

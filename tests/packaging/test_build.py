@@ -92,6 +92,15 @@ def test_the_wheel_holds_all_that_the_package_reads(built: Built) -> None:
     assert "tunewright/py.typed" in built.names
 
 
+def test_the_wheel_names_the_glibc_that_its_kernels_need(built: Built) -> None:
+    kernels = PACKAGE / "inference" / "runtimes" / "vnni" / "kernels.vnni.so"
+    if not kernels.is_file():
+        pytest.skip("this machine has compiled no kernels")
+    tag = re.fullmatch(r"tunewright-[\w.]+-py3-none-manylinux_2_(\d+)_x86_64\.whl", built.wheel.name)
+    assert tag, built.wheel.name
+    assert f"GLIBC_2.{tag[1]}".encode() in kernels.read_bytes()
+
+
 def test_the_wheel_holds_nothing_but_the_package(built: Built) -> None:
     assert {name.partition("/")[0] for name in built.names} == {"tunewright", f"tunewright-{__version__}.dist-info"}
 

@@ -70,6 +70,20 @@ def test_pairs_of_people_are_compared_on_what_both_have_reviewed(store: Store) -
         assert right.same == first.same, "with two answers, what is right says which"
 
 
+def test_who_calls_an_answer_wrong_does_not_agree_with_who_can_not_tell(store: Store) -> None:
+    asked = [capture(number) for number in range(4)]
+    with store.session() as session:
+        session.add_all(asked)
+        for each in asked:
+            session.add(review(each, "ann", "refund"))
+            unknown = review(each, "bob", right=False)
+            unknown.answer = None
+            session.add(unknown)
+    with store.session() as session:
+        (found,) = agreements(session, "tickets", by_answer=False)
+        assert (found.both, found.same.value) == (4, 0)
+
+
 def test_many_reviews_of_another_model_hide_none(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The latest reviews are those of the model that is asked about."""
     monkeypatch.setattr(history, "RECENT", 4)

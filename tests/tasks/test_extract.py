@@ -63,6 +63,13 @@ def test_any_other_text_counts_as_an_empty_record() -> None:
     assert (found["records"], found["field F1"], found["invented"]) == ((0, 1), (0, 1), (0, 0))
 
 
+@pytest.mark.parametrize("text", ["", "I don't know", "null", "[]"])
+def test_any_other_text_is_wrong_where_nothing_stands_in_the_record(text: str) -> None:
+    found = measured({}, text)
+    assert (found["records"], found["field F1"], found["word F1"]) == ((0, 1), (0, 1), (0, 1))
+    assert measured({}, {})["field F1"].score == 1
+
+
 def test_a_value_that_is_not_in_the_text_is_invented_but_for_what_the_schema_offers() -> None:
     found = measured({}, {"vendor": "Umbrella", "currency": "EUR", "total": 1234.5, "date": "2024-04-03"})
     assert found["invented"] == (1, 3)

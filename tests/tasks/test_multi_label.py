@@ -75,6 +75,7 @@ def test_no_label_where_none_holds_is_right_and_weighs_nothing_in_the_f1() -> No
     assert measured["micro-F1"].score == 1
     assert TASK.measures("", "[]", '["refund"]')["micro-F1"] == Ratio(0, 1)
     assert TASK.measures("", '["refund"]', "what a model wrote")["micro-F1"] == Ratio(0, 1)
+    assert TASK.measures("", "[]", "")["micro-F1"] == Ratio(0, 1), "such as of a reply that was cut"
 
 
 def test_the_prompt_lists_the_labels() -> None:

@@ -111,6 +111,17 @@ def test_what_is_no_answer(answer: str, reason: str) -> None:
         TASK.canonical(answer)
 
 
+@pytest.mark.parametrize("more", [{}, {"additionalProperties": False}])
+def test_a_tool_may_name_its_arguments_by_a_pattern(more: dict[str, Any]) -> None:
+    parameters = {"type": "object", "patternProperties": {"^x-": {"type": "integer"}}, **more}
+    task = ToolsTask("Help.", tool_list([{"name": "tag", "parameters": parameters}], Path()))
+    assert task.canonical('{"name":"tag","arguments":{"x-b":1,"x-a":"2"}}') == (
+        '{"name":"tag","arguments":{"x-a":2,"x-b":1}}'
+    )
+    with pytest.raises(Unfit, match="tag: it has no argument 'y'"):
+        task.canonical('{"name":"tag","arguments":{"y":1}}')
+
+
 def test_several_calls_are_no_answer() -> None:
     with pytest.raises(Unfit, match="2 calls"):
         answered(assistant({"name": "opening_hours"}, {"name": "opening_hours"}))

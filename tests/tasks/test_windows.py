@@ -16,7 +16,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Meta
 from tunewright.tasks.extract import ExtractTask
 from tunewright.tasks.record_form import RecordForm
-from tunewright.tasks.windows import cut, divided, joined, places
+from tunewright.tasks.windows import cut, divided, joined, lacking, places
 
 TOKENS = TextTokenizer(TOKENIZER)
 SCHEMA = {
@@ -227,6 +227,96 @@ def test_one_value_and_a_list_of_the_same_field_make_a_list(
 def test_a_number_and_a_list_of_numbers_make_a_list() -> None:
     form = form_of(n={"type": ["number", "array"]})
     assert joined([({"n": 5}, {"n": 0.9}), ({"n": [6, 7]}, {"n[]": 0.8})], form) == ({"n": [5, 6, 7]}, {"n[]": 0.8})
+
+
+def required(**fields: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields)}
+
+
+SELLER = required(name=NAME, bank=required(iban=NAME, bic={"type": ["string", "null"]}), tags=NAMES)
+BILL = required(seller=SELLER)
+OF_ACME = {"name": "Acme", "bank": {"iban": "DE89", "bic": None}, "tags": ["old", "new"]}
+FAR_APART = ["from Acme, old", "to be paid, new", "at DE89"]
+
+
+def test_each_window_has_its_own_fields_of_a_nested_object() -> None:
+    task = ExtractTask("Read this.", BILL, window=16)
+    text = "from Acme, old\n" + "filler words go on\n" * 10 + "at DE89, new\n"
+    examples = task.training_examples(Example.of(text, json.dumps({"seller": OF_ACME}), Meta(id="1")), words)
+    first, *others, last = (json.loads(each.answer) for each in examples)
+    assert (first, last) == (
+        {"seller": {"name": "Acme", "tags": ["old"]}},
+        {"seller": {"bank": {"iban": "DE89"}, "tags": ["new"]}},
+    )
+    assert others
+    assert not any(others)
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+def test_the_fields_of_a_nested_object_come_together_again() -> None:
+    task, form = ExtractTask("Read this.", BILL, window=16), RecordForm(BILL)
+    parts = divided({"seller": OF_ACME}, FAR_APART, form.apart)
+    assert [[*part["seller"]] for part in parts] == [["name", "tags"], ["tags"], ["bank"]]
+    written = [json.loads(task.of_chunk(json.dumps(part))) for part in parts]
+    record, _ = joined([(part, {}) for part in written], form)
+    assert record == {"seller": {"name": "Acme", "bank": {"iban": "DE89"}, "tags": ["old", "new"]}}
+    absent = lacking(record, {"seller": OF_ACME | {"name": "Bo"}}, form.apart)
+    assert absent == {"seller": {"bank": {"bic": None}}}
+
+
+def test_what_stands_nowhere_goes_with_the_rest_of_its_object() -> None:
+    form = RecordForm(required(seller=required(name=NAME, city=NAME, country=NAME)))
+    record = {"seller": {"name": "Acme", "city": "Bern", "country": "CH"}}
+    assert divided(record, ["page 1", "Acme, Bern"], form.apart) == [{}, record]
+    assert divided(record, ["page 1", "Acme", "Bern"], form.apart) == [
+        {"seller": {"country": "CH"}},
+        {"seller": {"name": "Acme"}},
+        {"seller": {"city": "Bern"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("schema", "apart"),
+    [
+        (BILL, {"seller", "seller.bank"}),
+        ({"type": "object", "properties": {"seller": SELLER}}, set()),
+        ({"type": "object", "properties": {"to": object_of("city")}}, {"to"}),
+        (required(to={"anyOf": [object_of("city"), {"type": "null"}]}), set()),
+        (required(to={**object_of("city"), "minProperties": 1}), set()),
+        ({**required(to={"$ref": "#/$defs/to"}), "$defs": {"to": required(city=NAME)}}, {"to"}),
+        (required(lines={"type": "array", "items": SELLER}), set()),
+    ],
+    ids=["required", "optional with required fields", "optional", "nullable", "bounded", "referred to", "in a list"],
+)
+def test_windows_divide_an_object_only_where_the_whole_record_can_be_completed(
+    schema: dict[str, Any], apart: set[str]
+) -> None:
+    assert RecordForm(schema).apart == apart
+    chunk = ExtractTask("Read this.", schema, window=16)
+    for path in apart - {"seller.bank"}:
+        assert chunk.of_chunk(json.dumps({path: {}})) == f'{{"{path}":{{}}}}'
+
+
+def test_a_combination_of_fields_is_required_of_the_whole_record_alone() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"iban": NAME, "card": NAME, "total": NAME},
+        "anyOf": [{"required": ["iban"]}, {"required": ["card"]}],
+        "allOf": [{"required": ["total"]}],
+    }
+    task = ExtractTask("Read this.", schema, window=16)
+    text = "total 5\n" + "filler words go on\n" * 10 + "by card 4711\n"
+    record = task.canonical('{"card": "4711", "total": "5"}')
+    examples = task.training_examples(Example.of(text, record, Meta(id="1")), words)
+    answers = [json.loads(each.answer) for each in examples]
+    assert (answers[0], answers[1], answers[-1]) == ({"total": "5"}, {}, {"card": "4711"})
+    with pytest.raises(ValueError, match="not valid under any of the given schemas"):
+        task.canonical('{"total": "5"}')
+    whole, _ = joined([(each, {}) for each in answers], task.form)
+    assert task.canonical(json.dumps(whole)) == record
 
 
 @pytest.mark.parametrize("window", [None, 64])

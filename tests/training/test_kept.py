@@ -58,3 +58,30 @@ def test_a_measurement_that_was_put_off_survives_a_second_interruption(
         assert log[-1].get("primary_metric") == 0.5
     callback.on_train_begin(None, state, TrainerControl())
     assert len(log) == 2, "it is measured once"
+
+
+@pytest.mark.slow
+def test_no_checkpoint_gets_old_because_a_machine_may_go_without_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import TrainerControl, TrainerState
+
+    from tunewright.training.loop import callbacks
+
+    now = [0.0]
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    timely, eviction, state = callbacks.TimelyCheckpoints(), callbacks.Eviction(), TrainerState()
+
+    def is_saved(seconds: float, *, ends: bool = False) -> bool:
+        now[0] += seconds
+        control = TrainerControl(should_training_stop=ends)
+        for each in (timely, eviction):
+            each.on_step_end(None, state, control)
+        if control.should_save:
+            timely.on_save(None, state, control)
+        return control.should_save
+
+    now[0] = 1e6
+    timely.on_train_begin(None, state, TrainerControl())
+    assert not is_saved(callbacks.SAVED_SECONDS)
+    assert is_saved(1.0), "a quarter of an hour after the training began"
+    assert not is_saved(callbacks.SAVED_SECONDS)
+    assert not is_saved(1.0, ends=True), "a finished training needs none"

@@ -166,6 +166,16 @@ def test_a_graph_has_torchs_logits_for_every_length_and_for_each_text_whoever_is
     assert np.array_equal(together, alone)
 
 
+def test_an_encoder_whose_training_diverged_is_not_exported(
+    make_encoder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    network = network_of(make_encoder("bert"))
+    network.head.weight.data[0, 0] = float("nan")
+    network.save_pretrained(tmp_path / "tuned")
+    with pytest.raises(UserError, match="weights are not finite"):
+        build(tmp_path / "tuned", tmp_path / "graph", "openvino-encoder", "int8")
+
+
 def test_filled_up_rows_have_the_logits_of_texts_by_themselves(tuned: tuple[Any, Path]) -> None:
     from tunewright.training.encoders.passes import logits_of
 

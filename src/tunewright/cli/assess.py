@@ -60,8 +60,9 @@ def money(
 def _print_money(assessment: Assessment, requests: int) -> None:
     from rich.table import Table
 
+    cached = f" ({assessment.cached_tokens:,.0f} from the API's cache)" if assessment.cached_tokens else ""
     typer.echo(
-        f"A month of {requests:,} requests, {assessment.prompt_tokens:,.0f} tokens in and "
+        f"A month of {requests:,} requests, {assessment.prompt_tokens:,.0f} tokens in{cached} and "
         f"{assessment.answer_tokens:,.0f} out; prices of {assessment.as_of}\n"
     )
     table = Table(header_style="bold")

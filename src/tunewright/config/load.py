@@ -128,12 +128,14 @@ def parse_spec(
     text: str, file: Path, overrides: Iterable[str] = (), recipe: str | None = None, *, allow_code: bool = False
 ) -> Spec:
     """Like `load_spec`, from text; `file` appears in errors, and relative paths start at its folder."""
-    data = _mapping(text, file)
+    data, overrides = _mapping(text, file), tuple(overrides)
     if recipe:
         over = read_yaml(recipe_text(recipe), recipe)
         overlay(data, over)
         _displace(data, over)
-    return _validated(Spec, data, overrides, file).anchored(file.parent, file=file.name, allow_code=allow_code)
+    return _validated(Spec, data, overrides, file).anchored(
+        file.parent, file=file.name, overrides=overrides, recipe=recipe, allow_code=allow_code
+    )
 
 
 def file_spec(train: Path, overrides: Iterable[str] = ()) -> FileSpec:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shlex import quote
+from shlex import join, quote
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
@@ -179,6 +179,9 @@ docs/economics.md lists its keys."""
     """The seed of the split, the training and the bootstrap."""
 
     _file: str = PrivateAttr(default=SPEC_FILE)
+    _overrides: tuple[str, ...] = PrivateAttr(default=())
+    _recipe: str | None = PrivateAttr(default=None)
+    _allow_code: bool = PrivateAttr(default=False)
 
     @field_validator("train")
     @classmethod
@@ -205,17 +208,38 @@ docs/economics.md lists its keys."""
         """What to type for this spec in a command, quoted: its folder, or its file if that has a name of its own."""
         return quote(str(self.folder if self._file == SPEC_FILE else self.folder / self._file))
 
-    def anchored(self, folder: Path, *, file: str = SPEC_FILE, allow_code: bool = False) -> Spec:
+    def project_arguments(self, *, with_recipe: bool = True) -> str:
+        """What to type for this spec in a command that takes overrides, quoted: `project_argument`, and what the spec
+        was read with.
+
+        Args:
+            with_recipe: whether that command takes a recipe.
+        """
+        recipe = ["--recipe", self._recipe] if self._recipe and with_recipe else []
+        read_with = [*self._overrides, *recipe, *(["--allow-code"] if self._allow_code else [])]
+        return " ".join(filter(None, [self.project_argument, join(read_with)]))
+
+    def anchored(
+        self,
+        folder: Path,
+        *,
+        file: str = SPEC_FILE,
+        overrides: Sequence[str] = (),
+        recipe: str | None = None,
+        allow_code: bool = False,
+    ) -> Spec:
         """Resolve this spec's paths against a folder, and read the schema or the tools that its task names.
 
         Args:
             file: the name of the spec's file in that folder.
+            overrides, recipe: those with which the spec was read, for `project_arguments`.
             allow_code: import the module that `task.schema` names, if it names one.
 
         Raises:
             UserError: the task's schema or tools can't be read or used, or need `allow_code`.
         """
         self._folder, self._file = folder.resolve(), file
+        self._overrides, self._recipe, self._allow_code = tuple(overrides), recipe, allow_code
         if isinstance(self.task, ExtractSpec):
             self.task.record = record_schema(self.task.record, self._folder, allow_code=allow_code)
         elif isinstance(self.task, ToolsSpec):

@@ -372,7 +372,8 @@ better on inputs unlike the training data; training takes this many times as lon
     """How often the training of a model stops to answer the validation rows. The latest state is kept that is not \
 worse than the best, beyond chance. Two worse states in a row end the training. 0: the last state is kept."""
     num_checkpoints: Annotated[int, Field(ge=0)] = 4
-    """How often the training of a model saves the state that it needs to resume after an interruption."""
+    """How often the training of a model saves the state that it needs to resume after an interruption, beside every \
+quarter of an hour. 0: only when SIGTERM comes."""
     init_adapter: Path | None = None
     """The folder of an adapter to start from, with the same base and the same `lora`. By default a new adapter, \
 which changes nothing."""

@@ -65,8 +65,17 @@ class Job:
         Raises:
             UserError: a file, folder or pattern gives none, or the corrections were edited.
         """
-        by_split = {name: files(source) for name, source in self.sources.items()}
-        return by_split | {"train": with_corrections(by_split["train"], self.corrections)}
+        return files_of(self.sources, self.corrections)
+
+
+def files_of(sources: Mapping[str, Path], corrections: Path | None) -> dict[str, list[SourceFile]]:
+    """The files of each source, with the corrections after those of "train".
+
+    Raises:
+        UserError: a file, folder or pattern gives none, or the corrections were edited.
+    """
+    by_split = {name: files(source) for name, source in sources.items()}
+    return by_split | {"train": with_corrections(by_split["train"], corrections)}
 
 
 def columns_of(data: DataSpec, documents_root: Path | None, *, is_record: bool) -> Columns:

@@ -11,10 +11,9 @@ from tunewright.config import Spec
 from tunewright.core.artifacts import Output, sha256_file, sha256_json
 from tunewright.core.errors import UserError
 from tunewright.data.checks import Finding
-from tunewright.data.corrections import with_corrections
 from tunewright.data.dataset import load_examples, save_dataset
 from tunewright.data.examine import EXAMPLES, FINDINGS, examine, load_examination, print_findings
-from tunewright.data.job import job_of
+from tunewright.data.job import files_of, job_of
 from tunewright.data.readers import documents_of
 from tunewright.data.readers.lines import typed
 from tunewright.data.readers.sources import SourceFile, files
@@ -32,8 +31,7 @@ def raw_files(spec: Spec) -> dict[str, list[SourceFile]]:
         UserError: a file, folder or pattern gives no file, or the corrections were edited.
     """
     sources = {"train": spec.data.train, **spec.data.test}
-    by_split = {name: files(spec.path(source)) for name, source in sources.items()}
-    return by_split | {"train": with_corrections(by_split["train"], spec.corrections_folder)}
+    return files_of({name: spec.path(source) for name, source in sources.items()}, spec.corrections_folder)
 
 
 def documents_sha256(files: Iterable[SourceFile], column: str, root: Path | None) -> str:

@@ -316,10 +316,11 @@ class App:
             time.sleep(_POLL_SECONDS)
             state = self._state()
         if state != "Succeeded":
-            group = self._at.name.resource_group
+            at = self._at.name
             raise UserError(
                 f"The revision {self._suffix} of {self.name} did not start ({state}).",
-                fix=f"See why: az containerapp logs show --resource-group {group} --name {self.name}",
+                fix=f"See why: az containerapp logs show --resource-group {at.resource_group} --name {self.name} "
+                f"--subscription {at.subscription}",
             )
 
     def _state(self) -> str:

@@ -13,7 +13,7 @@ from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.registry import Registered
 from tunewright.backends.azure.rules import endpoint_cores
-from tunewright.backends.azure.waiting import Wait
+from tunewright.backends.azure.waiting import BROKEN, Wait
 from tunewright.config import Spec
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.errors import UserError
@@ -107,7 +107,7 @@ class ManagedEndpoint:
         """See `DeployTarget`. A deployment takes another number of machines while it serves."""
         with azure_errors(f"the deployment {self.fresh}"):
             known = self._at.ml.online_deployments.get(self.fresh, self.name)
-        if known.instance_count != self._instances or str(known.provisioning_state).lower() == "failed":
+        if known.instance_count != self._instances or str(known.provisioning_state).lower() in BROKEN:
             self._put()
 
     def _put(self) -> None:

@@ -198,12 +198,13 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
             },
         )
         number, name = scheduled["properties"]["runId"], registry.rpartition("/")[2]
+        named = f"--registry {name} --run-id {number} --subscription {registry.split('/')[2]}"
         try:
             run = _wait_for_run(at, f"{registry}/runs/{number}")
         except BaseException:
             say(
                 f"  azure: the build {number} of this image runs on in the registry {name}, for an hour at most. "
-                f"To end it: az acr task cancel-run --registry {name} --run-id {number}"
+                f"To end it: az acr task cancel-run {named}"
             )
             raise
     if run["properties"]["status"] != "Succeeded":
@@ -214,7 +215,7 @@ def build(at: Connection, registry: str, image: str, folder: Path, stage: str) -
             why=f"Its log ends: {log_end}" if log_end else None,
             fix=_DOCKER_HUB.format(name=name, base=python_base(SERVED_PYTHON))
             if _LIMITED.search(log_end)
-            else f"See its log: az acr task logs --registry {name} --run-id {number}",
+            else f"See its log: az acr task logs {named}",
         )
 
 

@@ -188,7 +188,8 @@ class Release:
             raise UserError(
                 f"The Helm release {self.name} serves with {serving['engine']}, and this bundle needs {self._engine}.",
                 why="Both tracks of a release have one engine, so the serving pods would restart with the wrong one.",
-                fix="Deploy it from a project with another name, or remove the release first: tunewright azure down",
+                fix="Deploy it from a project with another name, or remove the release first: "
+                f"tunewright azure down {self._spec.project_arguments(with_recipe=False)}",
             )
         image = built(self._at, self._spec, self._bundle, f"{self._engine}-bundle")
         values = self.live.values()

@@ -206,7 +206,7 @@ def not_taken_back(
             fix = fix if state.fresh == version else f"Remove everything of this project: {down}"
         else:
             left = f"The version {version} is gone; {where} {'still exists' if state else 'is gone too'}."
-            fix = f"See what exists: tunewright azure ls {spec.project_argument}"
+            fix = f"See what exists: tunewright azure ls {spec.project_arguments(with_recipe=False)}"
     return UserError(
         "The deployment failed, and so did removing the new version. "
         f"First: {error_sentence(first)} Then: {error_sentence(second)}",
@@ -226,12 +226,12 @@ def standing_now(live: Live) -> str:
 
 def _down(spec: Spec) -> str:
     """The command that removes everything of a project."""
-    return f"tunewright azure down {spec.project_argument}"
+    return f"tunewright azure down {spec.project_arguments(with_recipe=False)}"
 
 
 def command(spec: Spec, live: Live) -> str:
     """The command that ends a canary at this target, without its last word."""
-    return f"tunewright deploy {spec.project_argument} --to {live.target}"
+    return f"tunewright deploy {spec.project_arguments()} --to {live.target}"
 
 
 def deploying(spec: Spec, live: Live) -> str:

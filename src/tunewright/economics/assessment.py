@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from statistics import fmean
 
 from pydantic import ValidationError
 
@@ -11,6 +13,7 @@ from tunewright.config import ApiSpec, MoneySpec
 from tunewright.core.errors import UserError
 from tunewright.data.job import columns_in
 from tunewright.data.readers import read
+from tunewright.data.readers.forms import LOGGED
 from tunewright.economics.candidates import check_apis
 from tunewright.economics.cost import Cost, Service, api_cost, host_cost, tokens_by_letters, usd
 from tunewright.economics.hosting import Hosting, hosting_of
@@ -19,6 +22,7 @@ from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.economics.saving import ApiBill, Saving, aim, bills_of
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_of
+from tunewright.logs.values import count, mapping
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.encoders import unable
 from tunewright.models.linear_model import LINEAR, unable_linear
@@ -72,7 +76,9 @@ class Assessment:
     left_out: str = ""
     """Why models that the spec names are not assessed; empty where all are."""
     uncached: str = ""
-    """A sentence that the prompt cache of the API paid for today is not counted; empty where it costs no less."""
+    """A sentence that the prompt cache of the API paid for today is not counted; empty where it is or costs no less."""
+    cached_tokens: float = 0.0
+    """Those of `prompt_tokens` that came from its cache, where the data are a log in which the API counted them."""
 
 
 def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
@@ -83,32 +89,34 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     """
     check_apis(spec, book, today())
     price = book.api(spec.api.model)
-    prompt, answer = _tokens(spec)
+    tokens = _tokens(spec)
+    prompt, answer, requests = tokens.prompt, tokens.answer, spec.traffic.requests_per_month
+    billed = answer + tokens.thinking
     own, left_out = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     rest = upkeep_of(spec, book, letters=letters_of(prompt, answer))
-    now, *others = _apis(spec, book, prompt, answer)
+    now, *others = _apis(spec, book, tokens)
     cheap = min((way for way in others if not way.lifetime.near), key=lambda way: way.cost.usd_per_month, default=None)
     money = scenario = saving = None
     if best:
         scenario = Scenario(
-            spec.traffic.requests_per_month,
+            requests,
             prompt,
-            answer,
-            0.0,
+            billed,
+            tokens.cached,
             price,
             book.machine(best.machine),
             best.service,
             spec.traffic.peak_to_average,
             spec.traffic.redundancy,
             rest.usd,
-            request_usd=rest.request_usd,
+            tokens.cache_write,
+            rest.request_usd,
         )
         money = money_of(scenario, items_of(scenario, best.machine, rest, book))
         bills = bills_of(_bill(spec.api.model, now), _bill(cheap.label, cheap) if cheap else None)
         saving = Saving(scenario.own_month.usd_per_month, bills, spec.costs.horizon_months)
     batch = Way(f"{now.label}, batch", now.cost.times(book.batch_of(price)), note="answers within a day")
-    requests = spec.traffic.requests_per_month
     month = rest.at(requests)
     classical = _way(_linear(spec, book), month, requests, "TF-IDF + linear SVM")
     ways = [now, batch, *others, classical, *(_way(each, month, requests) for each in own)]
@@ -121,29 +129,54 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
         sentence,
         book.as_of,
         prompt,
-        answer,
+        billed,
         stale(book, today()),
         left_out,
-        uncached(now.label, price),
+        ""
+        if tokens.is_counted
+        else uncached(now.label, price, prompt_tokens=prompt, answer_tokens=answer, requests=requests),
+        tokens.cached,
     )
 
 
-def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> list[Way]:
-    """The API paid for today, then those to compare with it: the spec's, else the book's."""
+@dataclass(frozen=True)
+class _Tokens:
+    """Mean tokens of a request to the API paid for today."""
+
+    prompt: float
+    answer: float
+    """Without those of `thinking`."""
+    thinking: float = 0.0
+    """Those of the thinking before the answer, as the API counted them."""
+    cached: float = 0.0
+    """Those of the prompt that came from the API's cache."""
+    cache_write: float = 0.0
+    """Those of the prompt that the API wrote to its cache."""
+    is_counted: bool = False
+    """Whether the API counted them."""
+
+
+def _apis(spec: MoneySpec, book: PriceBook, tokens: _Tokens) -> list[Way]:
+    """The API paid for today, then those to compare with it: the spec's, else the book's. Nobody knows how much another
+    API would think, nor what its cache would hold of a prompt of its own."""
     url, day, months = spec.api.url, today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
+        same, spent = settings.prompt_tokens is None, tokens.thinking if settings is spec.api else 0.0
         return api_cost(
             price,
-            prompt_tokens=settings.prompt_tokens or prompt,
-            answer_tokens=settings.completion_tokens or answer,
+            prompt_tokens=settings.prompt_tokens or tokens.prompt,
+            answer_tokens=settings.completion_tokens or tokens.answer + spent,
+            cached_tokens=tokens.cached if same else 0.0,
+            cache_write_tokens=tokens.cache_write if same else 0.0,
             requests=spec.traffic.requests_per_month,
         )
 
     def way(name: str, settings: ApiSpec, price: ApiPrice, span: Lifetime) -> Way:
         label = f"API {name}"
         ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
-        unseen = thinking(label, price, settings.reasoning_effort)
+        is_counted = tokens.is_counted and settings is spec.api and settings.completion_tokens is None
+        unseen = "" if is_counted else thinking(label, price, settings.reasoning_effort)
         note = "; ".join(filter(None, (ends, "thinking not counted" if unseen else "")))
         return Way(label, cost(price, settings), note=note, lifetime=span, thinking=unseen)
 
@@ -161,11 +194,12 @@ def _apis(spec: MoneySpec, book: PriceBook, prompt: float, answer: float) -> lis
     return ways
 
 
-def _tokens(spec: MoneySpec) -> tuple[float, float]:
-    """(tokens of a prompt, tokens of an answer): the spec's, or estimated from the letters of its first rows."""
+def _tokens(spec: MoneySpec) -> _Tokens:
+    """The tokens that the spec names; else those that the API counted, where the data are a log that has them; else an
+    estimate from the letters of the data's first rows."""
     prompt, answer = spec.api.prompt_tokens, spec.api.completion_tokens
     if prompt is not None and answer is not None:
-        return prompt, answer
+        return _Tokens(prompt, answer)
     if spec.task is None or spec.data is None:
         raise UserError(
             "How many tokens does a request have?",
@@ -180,14 +214,36 @@ def _tokens(spec: MoneySpec) -> tuple[float, float]:
     task, data = task_of(whole.task).untaught(), whole.data
     columns = replace(columns_in(whole), group=None, time=None)
     items = read(whole.path(data.train), form=data.form, columns=columns)
-    rows = (item for item in items if isinstance(item, Example) and item.importance)
-    form = InputForm.of(whole.task)
-    examples = [form.of_example(row) for row in islice(rows, _ROWS)]
-    if not examples:
-        where, fix = whole.path(data.train), "Type: tunewright data check"
+    rows = list(islice((item for item in items if isinstance(item, Example) and item.importance), _ROWS))
+    if not rows:
+        where, fix = whole.path(data.train), "Type: tunewright data check …"
         raise UserError("No row of the data can be read.", where=where, fix=fix)
-    sent, written = tokens_by_letters(task, examples)
-    return prompt or sent, answer or written
+    form = InputForm.of(whole.task)
+    sent, written = tokens_by_letters(task, [form.of_example(row) for row in rows])
+    found = _counted(rows) or _Tokens(sent, written)
+    found = replace(found, answer=answer, thinking=0.0) if answer else found
+    return replace(found, prompt=prompt, cached=0.0, cache_write=0.0, is_counted=False) if prompt else found
+
+
+def _counted(rows: Sequence[Example]) -> _Tokens | None:
+    """The mean tokens that an API counted of the calls in a log, each by its weight; None: the rows have no counts."""
+    usages = [(row.importance, mapping(mapping(row.meta.extra.get(LOGGED)).get("usage"))) for row in rows]
+    usages = [(weight, usage) for weight, usage in usages if count(usage.get("prompt_tokens"))]
+    if not usages:
+        return None
+
+    def mean(name: str) -> float:
+        return fmean([count(usage.get(name)) for _, usage in usages], [weight for weight, _ in usages])
+
+    thought = mean("reasoning_tokens")
+    return _Tokens(
+        mean("prompt_tokens"),
+        max(1.0, mean("answer_tokens") - thought),
+        thought,
+        mean("cached_tokens"),
+        mean("cache_write_tokens"),
+        is_counted=True,
+    )
 
 
 def _linear(spec: MoneySpec, book: PriceBook) -> Hosting:

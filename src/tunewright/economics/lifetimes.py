@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import urlsplit
 
+from tunewright.economics.cost import api_cost, usd
 from tunewright.economics.prices import ApiPrice, PriceBook
 
 STALE_DAYS = 45
@@ -107,17 +108,27 @@ def thinking(name: str, price: ApiPrice, effort: str | None = None) -> str:
     return f"{name} may think before it answers, which is billed as output and not in that figure{off}"
 
 
-def uncached(name: str, price: ApiPrice) -> str:
-    """A sentence that an estimate takes all of an API's prompt for new; empty where its cache costs no less.
+def uncached(name: str, price: ApiPrice, *, prompt_tokens: float, answer_tokens: float, requests: float) -> str:
+    """A sentence that an estimate takes all of an API's prompt for new, with what a month costs if the cache holds none
+    of it and if it holds all of it; empty where its cache costs no less.
 
     Args:
         name: the API's name in the sentence.
+        prompt_tokens, answer_tokens: mean tokens in one prompt and in one answer.
+        requests: in a month.
     """
     if price.usd_cached is None or price.usd_cached >= price.usd_in:
         return ""
+    most, least = (
+        api_cost(
+            price, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, requests=requests, cached_tokens=cached
+        ).usd_per_month
+        for cached in (0.0, prompt_tokens)
+    )
     return (
         f"All of {name}'s prompt is priced as new, because nobody counted what its cache holds. That would cost "
-        f"${price.usd_cached:g} instead of ${price.usd_in:g} a million tokens, so a month of it may cost less."
+        f"${price.usd_cached:g} instead of ${price.usd_in:g} a million tokens: a month is {usd(most)} if it holds "
+        f"nothing, and {usd(least)} if it holds every prompt whole."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.errors import UserError
 from tunewright.exporters.quantisation import Loss
 from tunewright.inference.runtimes.base import require_encoder_precision
 from tunewright.inference.runtimes.encoder_model import INPUT, ONNX, OPENVINO
@@ -33,7 +34,7 @@ def build_encoder(source: Path, target: Path, runtime: str, precision: str) -> L
         precision: "int8", with a scale for each output of a matrix; or "fp32".
 
     Raises:
-        UserError: the precision is any other.
+        UserError: the precision is any other; or the weights are not finite numbers.
     """
     require_encoder_precision(precision)
     return write_graph(graph_of(source, runtime), target, runtime, precision)
@@ -44,6 +45,9 @@ def graph_of(source: Path, runtime: str) -> Any:
 
     Args:
         source, runtime: as in `build_encoder`.
+
+    Raises:
+        UserError: the weights are not finite numbers.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns the authors of models
@@ -74,6 +78,7 @@ def token_outputs(source: Path) -> list[str]:
 def _served(source: Path) -> Any:
     """The network for serving. It takes texts of one length. Its head either compares text vectors, with normalised and
     scaled weights, or reads tokens."""
+    import torch
     from torch import nn
     from torch.nn import functional as F
 
@@ -92,7 +97,15 @@ def _served(source: Path) -> Any:
             read = self.network.hidden if self.network.per_token else self.network.embed
             return F.linear(read(input_ids), self.weight, self.bias)
 
-    return Served(Network.load(source)).eval()
+    network = Network.load(source)
+    if not all(torch.isfinite(each).all() for each in network.state_dict().values()):
+        raise UserError(
+            "The encoder's weights are not finite numbers.",
+            where=source,
+            why="The training diverged, or the base was so. Such a model gives no useful answer.",
+            fix="Train again with a smaller train.encoder.lr, or with another base.",
+        )
+    return Served(network).eval()
 
 
 def _example() -> Any:

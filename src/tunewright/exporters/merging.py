@@ -19,6 +19,8 @@ _BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
 _NUMBERS = 1 << 22
 """Numbers of a matrix that are processed at once."""
 _WORDS = {"BF16": "bfloat16", "F16": "float16"}
+_EXPONENT = {"BF16": 0x7F80, "F16": 0x7C00}
+"""The bits of a number's exponent. All of them are set in those that are not finite."""
 
 
 def merge(base: Path, adapter: Path, target: Path) -> None:
@@ -30,7 +32,8 @@ def merge(base: Path, adapter: Path, target: Path) -> None:
     divided as in the base.
 
     Raises:
-        UserError: the base or the adapter is incomplete, they don't belong together, or their sum is not finite.
+        UserError: the base or the adapter is incomplete, they don't belong together, or the base's numbers or the sum
+            are not finite.
     """
     weights, updates = Weights(base), read_lora(adapter)
     kind = "BF16" if any(tensor.kind == "BF16" for tensor in weights.values()) else "F16"
@@ -70,29 +73,56 @@ def _named(weights: Weights, updates: dict[str, Update], adapter: Path) -> dict[
 
 def _rounded(tensor: Tensor, update: Update | None, kind: str) -> Iterator[npt.NDArray[Any]]:
     """A tensor plus its update in 16 bits, a few rows at a time."""
-    if not tensor.shape or (update is None and tensor.kind == kind):
-        yield tensor.raw if tensor.kind == kind else _in_16_bits(tensor.float32(), kind, tensor.name)
+    if update is None and tensor.kind == kind:
+        if not _is_finite(tensor):
+            raise _not_finite(tensor.name, kind, is_base=True)
+        yield tensor.raw
+        return
+    if not tensor.shape:
+        yield _in_16_bits(tensor.float32(), kind, tensor.name, is_base=True)
         return
     step = max(1, _NUMBERS // max(1, int(np.prod(tensor.shape[1:]))))
     for start in range(0, tensor.shape[0], step):
         rows = tensor.float32(slice(start, start + step))
-        yield _in_16_bits(rows if update is None else rows + update.rows(start, start + step), kind, tensor.name)
+        whole = rows if update is None else rows + update.rows(start, start + step)
+        yield _in_16_bits(whole, kind, tensor.name, is_base=update is None)
 
 
-def _in_16_bits(values: npt.NDArray[np.float32], kind: str, name: str) -> npt.NDArray[Any]:
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers of a tensor of 16 bits are finite."""
+    bits, exponent = tensor.raw.reshape(-1).view(np.uint16), np.uint16(_EXPONENT[tensor.kind])
+    parts = (bits[start : start + _NUMBERS] for start in range(0, len(bits), _NUMBERS))
+    return not any(((part & exponent) == exponent).any() for part in parts)
+
+
+def _in_16_bits(values: npt.NDArray[np.float32], kind: str, name: str, *, is_base: bool) -> npt.NDArray[Any]:
     """Values rounded to the nearest, ties to even."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16) if kind == "F16" else values
     if not np.isfinite(half).all():
-        raise UserError(
-            f"The merged weights of {name} are not finite numbers in {_WORDS[kind]}.",
-            why="The training diverged: an adapter with such large updates gives no useful answer.",
-            fix="Train again with a smaller train.lr; the diagnosis of the training says more.",
-        )
+        raise _not_finite(name, kind, is_base=is_base)
     if kind == "F16":
         return half
     bits = values.view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _not_finite(name: str, kind: str, *, is_base: bool) -> UserError:
+    """
+    Args:
+        is_base: the adapter does not change these weights.
+    """
+    if is_base:
+        return UserError(
+            f"The base model's weights of {name} are not finite numbers in {_WORDS[kind]}.",
+            why="A model with such weights gives no useful answer, and a fast runtime may hide that.",
+            fix="Copy the base again, or choose another: tunewright models ls",
+        )
+    return UserError(
+        f"The merged weights of {name} are not finite numbers in {_WORDS[kind]}.",
+        why="The training diverged: an adapter with such large updates gives no useful answer.",
+        fix="Train again with a smaller train.lr; the diagnosis of the training says more.",
+    )
 
 
 def _write_index(weights: Weights, target: Path) -> None:

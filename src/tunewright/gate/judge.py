@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tunewright.config import Spec
 from tunewright.core.artifacts import read_manifest
 from tunewright.core.errors import UserError
+from tunewright.economics.lifetimes import today
+from tunewright.evaluation.verdict.outlived import ended_since
 from tunewright.evaluation.verdict.targets import Target
 from tunewright.pipeline.fingerprint import Sources, fingerprint, read_once
 from tunewright.pipeline.runner import UpToDate, standing
@@ -23,7 +26,7 @@ class Gate:
     """The spec's name."""
     decision: str
     sentence: str
-    """The verdict's sentence."""
+    """The verdict's sentence, and one about an API that has ended since."""
     targets: list[Target]
     """The spec's targets, and last that the verdict is up to date."""
     lines: list[tuple[str, str]] = field(default_factory=list)
@@ -50,12 +53,12 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     by_verdict = {each.folders["verdict"].resolve(): each for each in standings if "verdict" in each.folders}
     folder = next(iter(by_verdict)) if by_verdict and not spec.candidates else project.latest("verdict").resolve()
     if not read_manifest(folder, whole=False):
+        words = spec.project_arguments() + (f" --runs {quote(str(runs))}" if runs else "")
         raise UserError(
             "There is no verdict to judge.",
             where=project.runs,
             why="The gate runs nothing by itself.",
-            fix=f"Type: tunewright gate {spec.project_argument} --update  "
-            "(it brings the project up to date, trainings included)",
+            fix=f"Type: tunewright gate {words} --update  (it brings the project up to date, trainings included)",
         )
     data = _read(folder / "verdict.json")
     verdict = data["verdict"]
@@ -64,7 +67,7 @@ def gate(spec: Spec, runs: Path | None = None) -> Gate:
     return Gate(
         spec.name,
         verdict["decision"],
-        verdict["sentence"],
+        " ".join(filter(None, [verdict["sentence"], ended_since(data, today())])),
         [*(Target(**target) for target in verdict["targets"]), Target("up to date", fresh, finding)],
         [(line["name"], line["text"]) for line in data.get("payer", {}).get("lines", ())],
     )

@@ -85,18 +85,22 @@ def answered(session: Session, model: str, version: str) -> dict[int, float]:
 
 def last_reviews(session: Session, *conditions: ColumnElement[bool]) -> list[Any]:
     """Id, version, time, confidence and priority of the captures that experts reviewed, and whether the last review
-    called the answer right. Clients' feedback is left out, because clients mostly report wrong answers.
+    called the answer right. A capture is left out if the last review says that no answer is right or nobody can tell,
+    which counts neither for the model nor against it; so is clients' feedback, because clients mostly report wrong
+    answers.
 
     Args:
         conditions: which captures.
     """
     reviewed = (
         select(Capture.id, Capture.version, Capture.time, Capture.confidence, Capture.priority, Review.right)
+        .add_columns(Review.answer.is_(None).label("is_unknown"))
         .join(Review, Review.capture_id == Capture.id)
         .where(*conditions, Review.source.in_(EXPERT), Review.undone.is_(None))
         .order_by(Review.number)
     )
-    return list({row.id: row for row in session.execute(reviewed)}.values())
+    last = {row.id: row for row in session.execute(reviewed)}
+    return [row for row in last.values() if row.right or not row.is_unknown]
 
 
 def as_numbers(confidences: Iterable[float | None]) -> npt.NDArray[np.float64]:

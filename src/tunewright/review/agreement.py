@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session, aliased
 
 from tunewright.evaluation.statistics.intervals import Interval, wilson
@@ -41,8 +41,8 @@ def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreeme
     pairs together comes first.
 
     Args:
-        by_answer: compare answers; else compare whether people call the model's answer right, because two people hardly
-            ever write the same text.
+        by_answer: compare answers; else compare whether people call the model's answer right, wrong, or neither,
+            because two people hardly ever write the same text.
     """
     tables = _tables(session, model, by_answer=by_answer)
     each = [Agreement(people, *_measured([table])) for people, table in tables.items()]
@@ -53,7 +53,7 @@ def agreements(session: Session, model: str, *, by_answer: bool) -> list[Agreeme
 def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str, str], Table]:
     sources = EXPERT[:-1]  # without `settle`, whose reviewer has seen the other reviews
     first, second = aliased(Review, recent(sources, model)), aliased(Review)
-    this, that = ((func.coalesce(each.answer, "") if by_answer else each.right) for each in (first, second))
+    this, that = (func.coalesce(each.answer, "") if by_answer else _verdict(each) for each in (first, second))
     query = (
         select(first.reviewer, second.reviewer, this, that)
         .join(second, and_(second.capture_id == first.capture_id, second.reviewer > first.reviewer))
@@ -63,6 +63,11 @@ def _tables(session: Session, model: str, *, by_answer: bool) -> dict[tuple[str,
     for one, other, *said in session.execute(query):
         tables[one, other][str(said[0]), str(said[1])] += 1
     return dict(tables)
+
+
+def _verdict(review: Any) -> Any:
+    """Whether a review calls the model's answer right or wrong; neither if no answer is right or nobody can tell."""
+    return case((review.right, "right"), (review.answer.is_(None), "neither"), else_="wrong")
 
 
 def _measured(tables: list[Table]) -> tuple[int, Interval, Interval | None]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session as Transaction
 from starlette.datastructures import FormData
 
@@ -59,7 +59,8 @@ class Overview:
     days: list[Day]
     """The last days with requests, newest first."""
     right: dict[str, Interval]
-    """The share of recently reviewed answers that reviewers call right, by bundle version."""
+    """The share of recently reviewed answers that reviewers call right, by bundle version. Reviews that no answer is
+    right, or nobody can tell, do not count."""
     alarms: Sequence[Alarm]
     deployments: Sequence[Deployment]
 
@@ -80,7 +81,8 @@ def overview(session: Transaction, model: str) -> Overview:
         .limit(DAYS)
     )
     latest = recent(EXPERT, model)
-    reviews = session.execute(select(latest.c.capture_id, latest.c.right)).all()
+    known = or_(latest.c.right, latest.c.answer.is_not(None))
+    reviews = session.execute(select(latest.c.capture_id, latest.c.right).where(known)).all()
     versions = dict(by_id(session, select(Capture.id, Capture.version), model, {row[0] for row in reviews}))
     right: defaultdict[str, list[bool]] = defaultdict(list)
     for capture_id, is_right in reviews:

@@ -104,7 +104,7 @@ class ExtractTask(Conversation):
         windows = self.chunks(example.request, count)
         if len(windows) == 1:
             return [example]
-        records = divided(json.loads(example.answer), windows)
+        records = divided(json.loads(example.answer), windows, self.form.apart)
         return [
             Example.of(window, self._chunk.written(record), example.meta, example.importance)
             for window, record in zip(windows, records, strict=True)
@@ -116,14 +116,16 @@ class ExtractTask(Conversation):
 
         Args:
             gold: the right record, in canonical form.
-            answer: a record in canonical form; any other text counts as an empty record.
+            answer: a record in canonical form; any other text counts as an empty record that is wrong.
         """
-        right, given = Counter(_leaves(gold)), Counter(_leaves(answer))
+        found = _value(answer)
+        right, given = Counter(leaves(_value(gold))), Counter(leaves(found))
         copied = [(path, value) for path, value in given.elements() if path not in self._chosen]
+        is_read = isinstance(found, Mapping)
         scores = {
-            self.primary_metric: f1(right, given),
+            self.primary_metric: f1(right, given, is_read=is_read),
             "records": Ratio(float(gold == answer), 1),
-            "word F1": f1(_words(right), _words(given)),
+            "word F1": f1(_words(right), _words(given), is_read=is_read),
             "invented": Ratio(sum(not is_in(value, request) for _, value in copied), len(copied)),
         }
         for path in dict.fromkeys(path for path, _ in (*right, *given)):
@@ -131,13 +133,31 @@ class ExtractTask(Conversation):
         return scores
 
 
+_OF_ALL_FIELDS = ("minProperties", "anyOf", "oneOf", "allOf")
+"""Keywords beside a record's fields, which say what fields it has as a whole."""
+
+
 def _of_chunks(schema: Mapping[str, Any]) -> RecordForm:
-    """The form of a chunk's record. It requires no field and no number of items, because a required field need not
-    stand in each chunk, and a list's items may stand in several."""
-    form = RecordForm(schema)
-    fields = {name: _of_any_length(form, part) for name, part in schema["properties"].items()}
-    kept = {key: value for key, value in schema.items() if key != "minProperties"}
-    return RecordForm({**kept, "properties": fields, "required": []})
+    """The form of a chunk's record. It requires no field, no combination of fields and no number of items, because a
+    required field need not stand in each chunk, and a list's items may stand in several. This holds within the objects
+    of which each chunk has its own fields, too."""
+    return RecordForm(_of_some_fields(RecordForm(schema), schema, ""))
+
+
+def _of_some_fields(form: RecordForm, schema: Mapping[str, Any], above: str) -> dict[str, Any]:
+    """The schema of a part of an object's fields.
+
+    Args:
+        above: the object's path with a point behind it; empty for the record.
+    """
+    fields = {
+        name: _of_some_fields(form, form.resolved(part), f"{above}{name}.")
+        if f"{above}{name}" in form.apart
+        else _of_any_length(form, part)
+        for name, part in schema["properties"].items()
+    }
+    kept = {key: value for key, value in schema.items() if key not in _OF_ALL_FIELDS}
+    return {**kept, "properties": fields, "required": []}
 
 
 def _of_any_length(form: RecordForm, schema: Any) -> Any:
@@ -149,11 +169,12 @@ def _of_any_length(form: RecordForm, schema: Any) -> Any:
     return {**part, **branches} if branches else schema
 
 
-def _leaves(record: str) -> Iterator[tuple[str, str]]:
+def _value(answer: str) -> Any:
+    """The JSON value of an answer; None for any other text."""
     try:
-        yield from leaves(json.loads(record))
+        return json.loads(answer)
     except (ValueError, RecursionError):
-        return
+        return None
 
 
 def _words(values: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:

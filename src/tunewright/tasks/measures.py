@@ -97,9 +97,14 @@ def _spans(text: str, at: int, path: str) -> Generator[tuple[str, int, int], Non
     return at + 1
 
 
-def f1(gold: Counter[Any], given: Counter[Any]) -> Ratio:
-    """F1 of a multiset against the right one."""
-    return Ratio(2 * (gold & given).total(), gold.total() + given.total())
+def f1(gold: Counter[Any], given: Counter[Any], *, is_read: bool = True) -> Ratio:
+    """F1 of a multiset against the right one.
+
+    Args:
+        is_read: whether it comes from an answer. If it doesn't, such as of a reply that was cut, `given` is empty, and
+            that is wrong even if the right multiset is empty, too.
+    """
+    return Ratio(2 * (gold & given).total(), max(gold.total() + given.total(), int(not is_read)))
 
 
 def at(path: str, values: Counter[Leaf]) -> Counter[Leaf]:

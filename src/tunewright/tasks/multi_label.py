@@ -109,10 +109,14 @@ class MultiLabelTask(Conversation):
 
         Args:
             gold: the right labels, in canonical form.
-            answer: labels in canonical form; any other text counts as no labels.
+            answer: labels in canonical form; any other text counts as no labels, and as wrong.
         """
         right, given = Counter(labels_in(gold)), Counter(labels_in(answer))
-        scores = {self.primary_metric: f1(right, given), "exact match": Ratio(float(gold == answer), 1)}
+        is_read = bool(given) or answer == self.written_out(())
+        scores = {
+            self.primary_metric: f1(right, given, is_read=is_read),
+            "exact match": Ratio(float(gold == answer), 1),
+        }
         for label in self.labels:
             if right[label] or given[label]:
                 scores[f"{LABEL}{label}"] = Ratio(2.0 * min(right[label], given[label]), right[label] + given[label])

@@ -26,6 +26,8 @@ from tunewright.tasks.base import Unfit
 from tunewright.tasks.normal import as_in_records
 
 _BRANCHES = ("anyOf", "oneOf")
+_FIELDS = {"type", "title", "description", "properties", "required", "additionalProperties"}
+"""The keywords of an object that nothing but its fields describes."""
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _SHOWN = 300
 """Characters of an error that a message shows; the error may hold the whole record."""
@@ -98,6 +100,19 @@ class RecordForm:
         ]
         return f"{{{','.join(parts)}}}"
 
+    def unknown(self, value: Mapping[str, Any]) -> str | None:
+        """The first field of an object that no record has; None if there is none.
+
+        Raises:
+            Unfit: it is too large to be checked.
+        """
+        known = self.schema.get("properties", {})
+        try:
+            checking.begin()
+            return next((name for name in value if name not in known and _unnamed(name, self.schema) is False), None)
+        except checking.TooManySteps as error:
+            raise Unfit(str(error)) from None
+
     def _field(self, name: str, value: Any, part: Any) -> str:
         """A field and its value in canonical form; empty if the value does not fit the field's part of the schema."""
         ordered = self.ordered(value, part)
@@ -128,6 +143,23 @@ class RecordForm:
             yield from self._shapes(branch, path)
         for name, part in schema.get("properties", {}).items():
             yield from self._shapes(part, f"{path}.{name}" if path else name)
+
+    @cached_property
+    def apart(self) -> frozenset[str]:
+        """The paths of the objects whose fields windows of a text may have apart: nothing but fields describes them,
+        and they stand in every record or require none, so that a record which lacks some of them can be completed.
+
+        There are none below a list.
+        """
+        return frozenset(self._apart(self.schema, ""))
+
+    def _apart(self, schema: Mapping[str, Any], above: str) -> Iterator[str]:
+        for name, each in schema.get("properties", {}).items():
+            part = self.resolved(each)
+            can_be_whole = name in schema.get("required", ()) or not part.get("required")
+            if "properties" in part and part.get("type") == "object" and not part.keys() - _FIELDS and can_be_whole:
+                yield f"{above}{name}"
+                yield from self._apart(part, f"{above}{name}.")
 
     @cached_property
     def _validator(self) -> Any:

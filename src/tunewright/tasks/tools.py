@@ -110,7 +110,7 @@ class ToolsTask(Conversation):
             arguments = json_value(arguments) if arguments.strip() else {}
         arguments = {} if arguments is None else arguments
         if isinstance(arguments, Mapping):
-            _require_known(arguments, form.schema, value[NAME])
+            _require_known(arguments, form, value[NAME])
         try:
             written = form.written(arguments)
         except Unfit as error:
@@ -214,16 +214,15 @@ def _listed(tool: Mapping[str, Any]) -> str:
     return f"- {name_of(tool)}: {' '.join(described.split())}" if described else f"- {name_of(tool)}"
 
 
-def _require_known(arguments: Mapping[str, Any], schema: Mapping[str, Any], tool: str) -> None:
+def _require_known(arguments: Mapping[str, Any], form: RecordForm, tool: str) -> None:
     """Refuse arguments that a tool does not have. A record's form leaves them out, which would hide that the answer is
     about another tool of that name.
 
     Raises:
         Unfit: the schema takes no such argument.
     """
-    unknown = [name for name in arguments if name not in schema["properties"]]
-    if unknown and schema["additionalProperties"] is False:
-        raise Unfit(f"{tool}: it has no argument {shortened(repr(unknown[0]), 60)}")
+    if (unknown := form.unknown(arguments)) is not None:
+        raise Unfit(f"{tool}: it has no argument {shortened(repr(unknown), 60)}")
 
 
 def _is_answer(text: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -69,29 +69,57 @@ def _pieces(line: str, max_tokens: int, count: Count) -> Iterator[str]:
     yield from _pieces(line[space:], max_tokens, count)
 
 
-def divided(record: Mapping[str, Any], windows: Sequence[str]) -> list[dict[str, Any]]:
+def divided(
+    record: Mapping[str, Any], windows: Sequence[str], apart: Collection[str] = frozenset()
+) -> list[dict[str, Any]]:
     """The part of a record that stands in each window.
 
-    A value that stands in none of them goes to the first: the document may word it differently, or imply it as a whole.
+    A value that stands in none of them goes to the windows that have most of the object around it, or else to the
+    first: the document may word it differently, or imply it as a whole.
+
+    Args:
+        apart: the paths of objects of which each window has its own fields (`RecordForm.apart`); any other object is
+            taken as a whole.
     """
-    parts: list[dict[str, Any]] = [{} for _ in windows]
-    for name, value in record.items():
-        if isinstance(value, list):
-            for item in value:
-                for part in _holders(item, parts, windows):
-                    part.setdefault(name, []).append(item)
-        else:
-            for part in _holders(value, parts, windows):
-                part[name] = value
-    return parts
+    return _Division(windows, apart).of(record, "", [0])
 
 
-def _holders(value: Any, parts: list[dict[str, Any]], windows: Sequence[str]) -> list[dict[str, Any]]:
-    for stands in (_word, is_in):
-        holders = [part for part, window in zip(parts, windows, strict=True) if _mostly(value, window, stands)]
-        if holders:
-            return holders
-    return parts[:1]
+class _Division:
+    """Divides the values of a record among the windows of its text, which are called by their numbers."""
+
+    def __init__(self, windows: Sequence[str], apart: Collection[str]):
+        self._windows, self._apart = windows, apart
+
+    def of(self, value: Mapping[str, Any], above: str, otherwise: Sequence[int]) -> list[dict[str, Any]]:
+        """The part of an object that stands in each window.
+
+        Args:
+            above: the object's path with a point behind it; empty for the record.
+            otherwise: the windows that take what stands in none.
+        """
+        parts: list[dict[str, Any]] = [{} for _ in self._windows]
+        for name, each in value.items():
+            path = f"{above}{name}"
+            if isinstance(each, list):
+                for item in each:
+                    for number in self._holders(item, otherwise):
+                        parts[number].setdefault(name, []).append(item)
+            elif path in self._apart and isinstance(each, Mapping) and each:
+                inner = self.of(each, f"{path}.", self._holders(each, otherwise))
+                for part, found in zip(parts, inner, strict=True):
+                    if not all(map(is_absent, found.values())):
+                        part[name] = found
+            else:
+                for number in self._holders(each, otherwise):
+                    parts[number][name] = each
+        return parts
+
+    def _holders(self, value: Any, otherwise: Sequence[int]) -> Sequence[int]:
+        """The windows in which a value stands."""
+        for stands in (_word, is_in):
+            if holders := [number for number, text in enumerate(self._windows) if _mostly(value, text, stands)]:
+                return holders
+        return otherwise
 
 
 def _mostly(value: Any, window: str, stands: Callable[[str, str], bool]) -> bool:
@@ -126,6 +154,26 @@ def joined(of_windows: Sequence[WindowRecord], form: RecordForm) -> tuple[dict[s
     for record, fields in of_windows:
         joining.add(record, fields)
     return joining.record, joining.fields
+
+
+def lacking(
+    record: Mapping[str, Any], whole: Mapping[str, Any], apart: Collection[str], above: str = ""
+) -> dict[str, Any]:
+    """The fields of a whole record that a joined one lacks, also within the objects of which each window has its own
+    fields.
+
+    Args:
+        apart: see `divided`.
+        above: the path of these objects with a point behind it; empty for the records.
+    """
+    absent: dict[str, Any] = {}
+    for name, value in whole.items():
+        path, known = f"{above}{name}", record.get(name)
+        if name not in record:
+            absent[name] = value
+        elif path in apart and isinstance(known, Mapping) and (inner := lacking(known, value, apart, f"{path}.")):
+            absent[name] = inner
+    return absent
 
 
 class _Joining:

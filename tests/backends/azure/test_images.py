@@ -110,6 +110,7 @@ def test_a_build_that_fails_says_why(azure: AzureEmulator, job: MakeJob, tmp_pat
     azure.clusters._registry.log = "ERROR: No matching distribution found for openvino"
     said = refused(spec, tmp_path / "bundle")
     assert "No matching distribution" in said and "az acr task logs --registry emulator --run-id cb" in said
+    assert f"--subscription {connect(spec).name.subscription}" in said
     code = "TasksOperationsNotAllowed"
     fails(azure, r"POST .*/scheduleRun$", 400, code, "ACR Tasks requests for the registry are not permitted.")
     said = refused(spec, tmp_path / "bundle")

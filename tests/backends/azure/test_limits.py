@@ -79,9 +79,9 @@ def test_a_run_that_is_typed_again_has_only_the_rest_of_its_budget(
 
 @pytest.mark.parametrize(("force", "usd"), [(False, 5.0), (True, 2.0)])
 def test_jobs_of_earlier_commands_count_once(
-    job: MakeJob, monkeypatch: pytest.MonkeyPatch, force: bool, usd: float
+    job: MakeJob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], force: bool, usd: float
 ) -> None:
-    """A completed one counts not if its work is repeated."""
+    """A completed one counts not if its work is repeated, and a line says what it cost."""
     spending = RunSpending(job(), "split")
     tags = spending.tag({"check": 3.0, "split": 2.0})
     listed = [
@@ -97,6 +97,9 @@ def test_jobs_of_earlier_commands_count_once(
     for _ in range(2):
         spending.count_earlier(at, "next", force=force)
     assert spending.usd == usd
+    said = capsys.readouterr().err
+    assert said.count(f"earlier jobs of this run cost ${usd:.2f}, which its budget counts") == 1
+    assert said.count("this run repeats jobs that cost $3.00, which its budget does not count") == force
 
 
 def test_the_candidates_of_a_run_share_its_budget(job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

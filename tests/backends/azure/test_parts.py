@@ -73,6 +73,8 @@ def test_clusters_are_found_by_size_and_kind(monkeypatch: pytest.MonkeyPatch) ->
     known["tunewright-d4s-v3"] = known["tunewright-cpu"]
     with pytest.raises(UserError, match="machines of another size"):
         machines.cluster(at, check, spec, {})
+    known["tunewright-d4s-v3"] = SimpleNamespace(provisioning_state="Canceled")
+    assert machines.cluster(at, check, spec, {}) == "tunewright-d4s-v3", "what Azure gave up making is made again"
     for size in ("Standard_D4s_v3", "Standard_ND96amsr_A100_v4"):
         assert all(
             len(name) <= machines.LONGEST_COMPUTE

@@ -79,6 +79,15 @@ def test_the_commands_that_are_named_are_those_to_type(project: Deploying, to: s
 
 
 @pytest.mark.parametrize("to", ALL)
+def test_the_commands_that_are_named_have_the_overrides_of_the_one_that_was_typed(project: Deploying, to: str) -> None:
+    project.spec = load_spec(project.spec.folder, ["azure.budget_usd=7"])
+    typed = f"{project.spec.folder} azure.budget_usd=7"
+    assert f"tunewright deploy {typed} --to {to}" in refused(lambda: project.conclude(to))
+    project.release(to)
+    assert f"tunewright azure down {typed}" in refused(lambda: project.conclude(to))
+
+
+@pytest.mark.parametrize("to", ALL)
 def test_the_real_canary_is_ended_after_an_upgrade(
     project: Deploying, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

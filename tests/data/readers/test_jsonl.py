@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.data.readers.helpers import lines, read_all, talk, write
-from tunewright.data.readers import array
+from tunewright.data.readers import Fault, array, read
 from tunewright.data.readers import lines as lines_module
 
 ROW = json.dumps(talk())
@@ -128,6 +131,35 @@ def test_an_array_read_in_small_pieces_is_the_same(chunk: int, tmp_path: Path, m
 def test_a_broken_array_keeps_the_elements_before(content: str, count: int, code: str, tmp_path: Path) -> None:
     found = read_all(write(tmp_path / "d.jsonl", content))
     assert (len(found.examples), found.fault.code) == (count, code)
+
+
+def test_a_broken_element_is_reported_before_more_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array, "_CHUNK", 1000)
+    sizes: list[int] = []
+    chunks = array._chunks
+
+    def counted(path: Path) -> Iterator[str]:
+        for chunk in chunks(path):
+            sizes.append(len(chunk))
+            yield chunk
+
+    monkeypatch.setattr(array, "_chunks", counted)
+    (*_, fault) = array.rows(write(tmp_path / "d.jsonl", f"""[{{"text" "a"}}, {", ".join([ROW] * 1000)}]"""))
+    assert isinstance(fault, Fault) and (fault.where[-2:], fault.code) == (":1", "json")
+    assert sum(sizes) <= 2000
+
+
+@pytest.mark.parametrize("head", [[], [ROW]])
+def test_faults_are_passed_on_as_they_come(head: list[str], tmp_path: Path) -> None:
+    path = write(tmp_path / "d.jsonl", "\n".join([*head, *["{'text': 'a'}"] * 20_000, ""]))
+    tracemalloc.start()
+    try:
+        codes = Counter(getattr(item, "code", "row") for item in read(path))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert codes["python"] == 20_000 and codes["row"] == len(head)
+    assert peak < 3 << 20, "20,000 faults take 10 MB"
 
 
 def test_bad_bytes_in_an_array_are_named(tmp_path: Path) -> None:

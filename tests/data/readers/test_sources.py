@@ -341,3 +341,24 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
         (data / name).symlink_to(target)
     assert names(data) == ["again/a.jsonl", "sub/b.jsonl"]
     assert len(read_all(data).examples) == 2
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.*", "*/*"])
+def test_what_cannot_be_read_below_a_folder_is_named_once(
+    pattern: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "sub" / "gone.jsonl").symlink_to("nowhere.jsonl")
+    write(folder / "sub" / "closed" / "x.jsonl", ROW)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")  # noqa: ARG005
+    for _ in range(2):
+        assert "sub/c.csv" in names(folder / pattern)
+        assert not [name for name in names(folder / pattern) if name.endswith("x.jsonl")]
+    said = capsys.readouterr().err
+    assert said.count("sub/gone.jsonl") == 1 and said.count("left out") == 1
+    assert ("sub/closed" in said) == (pattern != "*/*"), "whose files the pattern does not ask for"
+
+
+def test_a_folder_without_anything_broken_says_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / ".gone").symlink_to("nowhere")
+    assert names(folder) and names(folder / "**/*.csv")
+    assert not capsys.readouterr().err

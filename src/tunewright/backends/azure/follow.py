@@ -19,7 +19,8 @@ from tunewright.core.progress import say
 from tunewright.pipeline.steps import Step
 
 OVER = ("Completed", "Failed", "Canceled")
-"""Final states. NotResponding is not among them, because Azure may hear from such a node again."""
+"""Final states. The SDK stops to follow a run that is NotResponding or Paused, too, but Azure may hear from such a node
+again, and its machines cost money meanwhile."""
 _PATIENCE_SECONDS = 300.0
 """How long we try to reach Azure again while a job runs there."""
 _FASTEST, _SLOWEST = 0.5, 10.0
@@ -40,6 +41,13 @@ _BEFORE = {
     "Starting": ("the machine to fetch image and data", 3600.0),
 }
 """What we wait for before a run runs, by its status, and for how many seconds. Other users' jobs may take hours."""
+_DURING = {
+    "Finalizing": "whose output Azure ML saves",
+    "CancelRequested": "which is being cancelled",
+    "NotResponding": "whose machine Azure ML does not hear, which it may again",
+    "Paused": "which somebody has paused",
+}
+"""What goes on in a run that has begun, by its status; in any other it runs. None of these is the end of a run."""
 _LONGEST_RUN = 7 * 24 * 3600.0
 """Seconds that a step may run if its job names no limit: no step gets more."""
 _ENDING_SECONDS = 15 * 60.0
@@ -121,7 +129,8 @@ class JobFollower:
         if status not in _BEFORE:
             limit, costs = self._limits.get(step, _LONGEST_RUN), f"${rate:.2f} an hour, ${self.spent:.2f} so far"
             ends = f"Azure ends it after {limit / 60:.0f} min; " if step in self._limits else ""
-            if silence.look(f"the step {step}, which runs", limit + _ENDING_SECONDS, ends + costs):
+            what = f"the step {step}, {_DURING.get(status, 'which runs')}"
+            if silence.look(what, limit + _ENDING_SECONDS, ends + costs):
                 raise Stopped(
                     f"The step {step} runs on, though its limit of {limit / 60:.0f} minutes has passed.",
                     why=f"It costs {costs}.",

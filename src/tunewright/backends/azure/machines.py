@@ -13,7 +13,7 @@ from tunewright.backends.azure import azd
 from tunewright.backends.azure.connection import Connection
 from tunewright.backends.azure.refusals import azure_errors, found
 from tunewright.backends.azure.rules import is_of_clusters
-from tunewright.backends.azure.waiting import Wait, wait_for
+from tunewright.backends.azure.waiting import BROKEN, Wait, wait_for
 from tunewright.backends.azure.workspace import VARIABLES, WorkspaceName, workspace_of
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
@@ -142,7 +142,7 @@ def _choose(step: Step, spec: Spec, get: Callable[[str], Any]) -> tuple[str, Any
         with azure_errors(f"the cluster {name}"):
             known = get(name)
         # A cluster that Azure could not make stays there as failed (rule cluster-quota); it is made again.
-        if known is None or _state(known) == "failed":
+        if known is None or _state(known) in BROKEN:
             return name, None
         if known.size.lower() == size.lower() and (known.tier == "low_priority") == low:
             return name, known
@@ -162,7 +162,7 @@ def _settled(at: Connection, name: str) -> Any:
     """
     wait = Wait()
     while (known := found(at.ml.compute.get, name)) is not None:
-        if (state := _state(known)) == "failed":
+        if (state := _state(known)) in BROKEN:
             say(f"  azure: Azure could not make or change the cluster {name} before; making it again")
         if state not in _CHANGING:
             return known
@@ -219,7 +219,7 @@ def _make(at: Connection, name: str, size: str, nodes: int, low: bool, spec: Spe
             ssh_public_access_enabled=False,
         )
     )
-    if _state(wait_for(poller, f"the cluster {name}", _LONGEST_CHANGE)) == "failed":  # the SDK raises nothing then
+    if _state(wait_for(poller, f"the cluster {name}", _LONGEST_CHANGE)) in BROKEN:  # the SDK raises nothing then
         raise UserError(
             f"Azure could not make the cluster {name}.",
             why="It has no machine, and costs nothing.",

@@ -201,13 +201,13 @@ def _refused(what: str, error: Any) -> UserError:
             fix = "The sign-in has expired. Type: az login  (then the same command again)"
         case 403:
             fix = "A role is missing, or is not in force yet, because it was given less than ten minutes ago. "
-            fix += "Type: tunewright azure preflight  (it says which)"
+            fix += "Type: tunewright azure preflight …  (it says which)"
         case 404:
             fix = "Check azure.workspace."
         case 409:
             fix = (
                 "Another operation uses it, or it exists with other content. Type the same command again in some "
-                "minutes; list what exists: tunewright azure ls"
+                "minutes; list what exists: tunewright azure ls …"
             )
         case 412:
             fix = "Somebody else changes or holds it (a lease). Type the same command again in a minute."
@@ -230,7 +230,7 @@ def _refused(what: str, error: Any) -> UserError:
     if "quota" in f"{code} {message}".lower():
         fix = (
             "Ask for more cores (Quotas in the portal), or name a smaller machine: azure.gpu=… or azure.gpu=null for "
-            "steps, traffic.machine=… for the server. How many are free: tunewright azure preflight  (with --to aml "
+            "steps, traffic.machine=… for the server. How many are free: tunewright azure preflight …  (with --to aml "
             "for an endpoint)"
         )
     # A status below 400 means that Azure accepted the operation, and that the operation failed later.

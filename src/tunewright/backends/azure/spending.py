@@ -28,11 +28,17 @@ class RunSpending:
     def __init__(self, spec: Spec, to: str):
         self._spec, self._to = spec, to
         self._followers: dict[str, JobFollower] = {}
+        self._repeated: dict[str, JobFollower] = {}
+        """Completed jobs of earlier commands, whose work a forced run pays again."""
 
     @property
     def usd(self) -> float:
         """USD of all the jobs so far."""
         return sum(each.spent for each in self._followers.values())
+
+    @property
+    def _repeated_usd(self) -> float:
+        return sum(each.spent for each in self._repeated.values())
 
     def add(self, job: str, follower: JobFollower) -> None:
         """Count a job that this command follows."""
@@ -47,10 +53,13 @@ class RunSpending:
         return {self._tag: " ".join(f"{step}={rate:g}" for step, rate in rates.items())}
 
     def count_earlier(self, at: Connection, but: str, *, force: bool) -> None:
-        """Count the jobs of earlier commands that belong to this run.
+        """Count the jobs of earlier commands that belong to this run, and say what they cost.
+
+        A forced run is a new one, with the whole budget: else each repetition would need a larger one. Earlier tries
+        that did not complete count all the same, so that a script which types the command again can't spend more.
 
         Args:
-            but: the job that will be followed next, which has not to be counted twice.
+            but: the job that will be followed next, which must not count twice.
             force: whether the run repeats what was done before, so that a completed job is no part of it.
 
         Raises:
@@ -59,13 +68,15 @@ class RunSpending:
         with azure_errors("the jobs of this run"):
             listed = [each for each in at.ml.jobs.list(tag=self._tag) if each is not None]
         self._followers.pop(but, None)
-        usd = self.usd
+        usd, repeated_usd = self.usd, self._repeated_usd
         for job in listed:
-            is_repeated = force and job.status == "Completed"
-            if job.name not in (but, *self._followers) and not is_repeated:
-                self.add(job.name, _finished(at, job.name, job.tags[self._tag]))
+            if job.name not in (but, *self._followers, *self._repeated):
+                belonging = self._repeated if force and job.status == "Completed" else self._followers
+                belonging[job.name] = _finished(at, job.name, job.tags[self._tag])
         if (earlier := self.usd - usd) > 0:
             say(f"  azure: earlier jobs of this run cost ${earlier:.2f}, which its budget counts")
+        if (repeated := self._repeated_usd - repeated_usd) > 0:
+            say(f"  azure: this run repeats jobs that cost ${repeated:.2f}, which its budget does not count")
 
     @cached_property
     def _tag(self) -> str:

@@ -18,7 +18,7 @@ from tunewright.backends.azure.backend import TAG
 from tunewright.backends.azure.connection import ARM, Connection
 from tunewright.backends.azure.machines import price_of
 from tunewright.backends.azure.refusals import code_of
-from tunewright.backends.azure.waiting import Wait
+from tunewright.backends.azure.waiting import BROKEN, Wait
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.core.progress import say
@@ -128,7 +128,7 @@ class Throwaway:
             message = without_secrets(str(getattr(error.error, "message", None) or error.message))
             return AzureAnswer(asked, wanted, status, code_of(error), message.partition("\n")[0][:_MOST], about)
         state, fault = self._settled(whole, version, costs) if settle else ("", "")
-        if state.lower() in ("failed", "canceled"):
+        if state.lower() in BROKEN:
             return AzureAnswer(asked, wanted, httpx.codes.BAD_REQUEST, state, fault[:_MOST], about)
         return AzureAnswer(asked, wanted, httpx.codes.OK, about=about)
 

@@ -9,6 +9,8 @@ from tunewright.core.errors import UserError
 from tunewright.core.progress import say
 
 EVERY_SECONDS = 60.0
+BROKEN = ("failed", "canceled")
+"""The states, in lower case, of a resource that Azure gave up making or changing."""
 _POLL_SECONDS = 2.0
 
 

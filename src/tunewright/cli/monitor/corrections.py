@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shlex import quote
+from shlex import join
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +13,7 @@ from tunewright.cli.options import (
     OverridesArgument,
     ProjectArgument,
     RunsOption,
+    arguments,
     print_json,
 )
 from tunewright.core.errors import GateFailed
@@ -64,7 +65,7 @@ def corrections(
     else:
         _print(collected, dry_run=dry_run)
         if examination:
-            _print_findings(examination, str(project))
+            _print_findings(examination, arguments(project, overrides, runs=runs, allow_code=allow_code))
     errors = [each.code for each in examination.findings if each.severity == "error"] if examination else []
     if errors:
         raise GateFailed(f"The data can't be trained on: {', '.join(errors)}")
@@ -102,11 +103,15 @@ def _print(collected: NewCorrections, *, dry_run: bool) -> None:
         typer.echo(f"SHA-256 {collected.sha256} pins this version and all before it")
 
 
-def _print_findings(examination: Examination, project: str) -> None:
-    """Print the findings on the extended data, notes excepted."""
+def _print_findings(examination: Examination, words: list[str]) -> None:
+    """Print the findings on the extended data, notes excepted.
+
+    Args:
+        words: the arguments of a further command on the project.
+    """
     findings = [f"{each.code} {each.what}" for each in examination.findings if each.severity != "note"]
     rows = ", ".join(f"{name} {count}" for name, count in examination.rows.items())
     typer.echo(f"\nThe data now: {rows}; {'; '.join(findings) or 'no findings'}")
     typer.echo(
-        f"All findings: tunewright data check {quote(project)}   To train on the data: tunewright run {quote(project)}"
+        f"All findings: tunewright data check {join(words)}   To train on the data: tunewright run {join(words)}"
     )

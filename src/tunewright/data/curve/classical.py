@@ -4,7 +4,7 @@ download."""
 from __future__ import annotations
 
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +26,7 @@ def fit_linear(
 ) -> LinearModel:
     """Fit one support vector machine for each label against the rest (Fan et al. 2008, LIBLINEAR).
 
-    With one label, or without a letter in any text, the model always gives the most frequent label.
+    With one label, or without a letter in any text, the model always gives the most frequent label, by weight.
 
     Args:
         texts: n training texts, at least one.
@@ -41,7 +41,7 @@ def fit_linear(
     weight = np.zeros((len(known), len(every)), np.float32)
     bias = np.full(len(every), _UNSEEN, np.float32)
     if len(counts) == 1 or not known.words:
-        bias[place[_most_frequent(labels)]] = -_UNSEEN
+        bias[place[_most_frequent(labels, weights)]] = -_UNSEEN
         return LinearModel(known, frequency, weight, bias, every)
     machine = _machine(features, labels, weights)
     coefficients, intercepts = machine.coef_, machine.intercept_
@@ -105,8 +105,10 @@ def _machine(features: Any, labels: Sequence[str], weights: Sequence[float] | No
         return LinearSVC(random_state=0).fit(features, list(labels), sample_weight=weights)
 
 
-def _most_frequent(labels: Sequence[str]) -> str:
-    counts = Counter(labels)
+def _most_frequent(labels: Sequence[str], weights: Sequence[float] | None = None) -> str:
+    counts: dict[str, float] = defaultdict(float)
+    for label, weight in zip(labels, weights or [1.0] * len(labels), strict=True):
+        counts[label] += weight
     return min(counts, key=lambda label: (-counts[label], label))
 
 

@@ -110,7 +110,7 @@ def _is_left_out(file: SourceFile) -> bool:
     if not file.is_doubtful:
         return False
     reader = reader_of(file.path)
-    return isinstance(reader, Fault) or detect(sampled(unpaged(reader(file.path)), is_doubtful=True)[1]) is None
+    return isinstance(reader, Fault) or detect(sampled(unpaged(reader(file.path)), is_doubtful=True)) is None
 
 
 def _without(names: Sequence[str]) -> str:
@@ -145,17 +145,12 @@ def read_piece(
     if isinstance(reader, Fault):
         yield note(path, 1, *left_out(path, reader)) if file.is_doubtful else reader
         return
-    sample, objects, items = sampled(unpaged(reader(path)), is_doubtful=file.is_doubtful)
+    objects = sampled(unpaged(reader(path)), is_doubtful=file.is_doubtful)
     if file.is_doubtful and detect(objects, columns) is None:
         # Where rows name documents, these are most of such files.
         if columns is None or columns.document is None:
             yield note(path, 1, *left_out(path, reader))
         return
-    if piece.span:
-        sample, items = [], unpaged(jsonl.rows(path, piece.span))
-    elif not any(isinstance(item, (tuple, Fault)) for item in sample):
-        reason = "The data file holds no rows. Check the export, then run again."
-        yield fault(path, 1, "empty", reason, hides_rows=True)
     form = form or detect(objects, columns)
     named = columns or Columns()
     noted: set[str] = set()
@@ -163,7 +158,9 @@ def read_piece(
     if form in REQUESTS_ALONE and requests.have_answers(form):
         yield note(path, 1, "requests", "These are requests alone; they are read with their answers in a file beside.")
         return
-    for item in chain(sample, items):
+    is_empty = piece.span is None
+    for item in unpaged(jsonl.rows(path, piece.span) if piece.span else reader(path)):
+        is_empty = is_empty and isinstance(item, Note)
         if not isinstance(item, tuple):
             yield item
             continue
@@ -179,6 +176,9 @@ def read_piece(
                     noted.add(reason)
             remarks.clear()
             yield read
+    if is_empty:
+        reason = "The data file holds no rows. Check the export, then run again."
+        yield fault(path, 1, "empty", reason, hides_rows=True)
 
 
 def _examples(

@@ -13,6 +13,8 @@ from tunewright.data.readers.base import Fault, Note, Row, fault, note
 from tunewright.data.readers.lines import BROKEN_GZIP, MAX_LINE, byte_reason, head_of, remarks_on, unpacked
 
 _CHUNK = 1 << 16
+_LONGEST_WORD = 12
+"""Characters of the longest piece of JSON that is read as one, besides texts and numbers: an escape of two halves."""
 _SPACE = re.compile(r"[ \t\r\n]*")
 _START = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\[[ \t\r\n]*(?:\{|$)")
 
@@ -30,6 +32,11 @@ def unfinished(error: json.JSONDecodeError, text: str) -> bool:
     return error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
 
 
+def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether more text could mend it: the text ends too early, perhaps within a word or an escape."""
+    return unfinished(error, text) or error.pos >= len(text) - _LONGEST_WORD
+
+
 def rows(path: Path) -> Iterator[Row | Fault | Note]:
     """(line number, object) of every element. Broken JSON gives one fault and ends the file."""
     yield from remarks_on(path, head_of(path))
@@ -45,7 +52,7 @@ def rows(path: Path) -> Iterator[Row | Fault | Note]:
                 if end == len(text.buffer) and not isinstance(value, (dict, list, str)) and text.more():
                     continue  # a number may go on
             except json.JSONDecodeError as error:
-                if len(text.buffer) - start < MAX_LINE and text.more():
+                if _may_go_on(error, text.buffer) and len(text.buffer) - start < MAX_LINE and text.more():
                     continue
                 yield _broken(path, text, error)
                 return

@@ -35,14 +35,14 @@ def _calls(file: SourceFile, neighbours: Neighbours) -> Iterator[LoggedCall | Fa
     if isinstance(reader, Fault):
         yield fault(path, 1, *left_out(path, reader)) if file.is_doubtful else reader
         return
-    sample, objects, items = sampled(unpaged(reader(path)), is_doubtful=file.is_doubtful)
-    form, requests = detect(objects), neighbours.of(path)
+    form = detect(sampled(unpaged(reader(path)), is_doubtful=file.is_doubtful))
+    requests = neighbours.of(path)
     if file.is_doubtful and form is None:
         yield fault(path, 1, *left_out(path, reader))
         return
     if form in REQUESTS_ALONE and requests.have_answers(form):
         return
-    for item in chain(sample, items):
+    for item in unpaged(reader(path)):
         if isinstance(item, Fault):
             yield item
         elif isinstance(item, tuple):

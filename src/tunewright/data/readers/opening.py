@@ -52,25 +52,21 @@ def left_out(path: Path, reader: _Reader | Fault) -> tuple[str, str]:
     return "left-out", f"This file is not read: {reason}"
 
 
-def sampled(
-    items: Iterator[Row | Fault | Note], *, is_doubtful: bool = False
-) -> tuple[list[Row | Fault | Note], list[dict[str, Any]], Iterator[Row | Fault | Note]]:
-    """(the items up to the end of the sample, the objects among them, the remaining items).
+def sampled(items: Iterator[Row | Fault | Note], *, is_doubtful: bool = False) -> list[dict[str, Any]]:
+    """The first rows. Nothing else is kept: a file may have a fault on each of its lines.
 
     Args:
         is_doubtful: whether the items are of a file that may be no data.
     """
-    sample: list[Row | Fault | Note] = []
     objects: list[dict[str, Any]] = []
-    for item in items:
-        sample.append(item)
+    for number, item in enumerate(items, 1):
         if isinstance(item, tuple):
             objects.append(item[1])
             if len(objects) == _SAMPLE:
                 break
-        elif is_doubtful and not objects and len(sample) == _DOUBTFUL_SAMPLE:
+        elif is_doubtful and not objects and number == _DOUBTFUL_SAMPLE:
             break
-    return sample, objects, items
+    return objects
 
 
 def reader_of(path: Path) -> _Reader | Fault:

@@ -6,13 +6,15 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from tunewright.config import RUNS, SPEC_FILE
 from tunewright.core.artifacts import MANIFEST
-from tunewright.core.errors import UserError
+from tunewright.core.errors import UserError, first_of
+from tunewright.core.progress import say
 from tunewright.core.regular import require_regular, unreadable
 from tunewright.data.chain import VERSION
 from tunewright.data.readers.base import CHECK_PATHS
@@ -40,6 +42,8 @@ _OUTPUTS: dict[str, frozenset[str]] = {
 }
 """Files that mark a folder as an output of Tunewright, which is no source: of a check, a fix, a judge, a step, of a
 version of the frozen test or of corrections, of labels. Where other programs use such names too, the keys tell ours."""
+_NAMED = 5
+"""Paths that can't be read, by their names in the line about them."""
 _BESIDE_A_SPEC = (RUNS, "captures")
 """Names of folders beside a spec that Tunewright writes to."""
 _REQUEST_LOG = re.compile(r"captures-\d{8}T\d{6}-[0-9a-f]{8}\.jsonl")
@@ -76,7 +80,8 @@ def files(source: str | Path) -> list[SourceFile]:
 
     A folder gives all files below it that may be data by their suffix (gzipped or rotated too), except hidden ones and
     Tunewright's own outputs. A pattern (`*`, `?`, `[…]`, `**`) gives all files that match, with any suffix; its parts
-    `*` and `**` leave out the folders of outputs. Both follow links to folders, each folder once.
+    `*` and `**` leave out the folders of outputs. Both follow links to folders, each folder once. A line names the
+    links that lead nowhere and the folders that this user may not read.
 
     Raises:
         UserError: the file does not exist, the folder has no data file, no file matches the pattern, or the file is a
@@ -95,20 +100,25 @@ def files(source: str | Path) -> list[SourceFile]:
     if not glob.has_magic(str(path)):
         raise UserError("There is no such data file.", where=path, fix=CHECK_PATHS)
     fixed = Path(*path.parts[: next(n for n, part in enumerate(path.parts) if glob.has_magic(part))])
-    paths = [p for p in _matching(path) if p.is_file()]
+    unread: list[Path] = []
+    paths = [p for p in _matching(path, unread) if _is_file(p, unread)]
+    _report(fixed, unread)
     if not paths:
         raise UserError("No file matches this pattern.", where=path, fix=CHECK_PATHS)
     return _named(paths, fixed)
 
 
 def _files_below(folder: Path) -> list[SourceFile]:
+    unread: list[Path] = []
     paths = [
         path
-        for below, names in _walk(folder)
+        for below, names in _walk(folder, unread)
         for name in names
         if not name.startswith(".") and not _REQUEST_LOG.fullmatch(name)
-        if _rank(path := below / name) < len(_RANKS) and path.is_file()
+        if _rank(path := below / name) < len(_RANKS) or not path.suffix  # a broken link may have led to a folder
+        if _is_file(path, unread) and _rank(path) < len(_RANKS)
     ]
+    _report(folder, unread)
     if not paths:
         raise UserError(
             "No data file is in this folder.",
@@ -121,23 +131,57 @@ def _files_below(folder: Path) -> list[SourceFile]:
     return [replace(file, is_doubtful=_rank(file.path) > surest) for file in _named(paths, folder)]
 
 
+def _is_file(path: Path, unread: list[Path]) -> bool:
+    """Whether a path is a file. A link that leads nowhere is added to `unread`."""
+    # Path's methods raise where a link leads to a place that this user may not look at.
+    is_there = os.path.exists(path)  # noqa: PTH110
+    if not is_there and path.is_symlink():
+        unread.append(path)
+    return is_there and path.is_file()
+
+
+def _may_list(folder: Path, unread: list[Path]) -> bool:
+    """Whether this user may read a folder. If not, it is added to `unread`."""
+    may = os.access(folder, os.R_OK | os.X_OK)
+    if not may:
+        unread.append(folder)
+    return may
+
+
+def _report(root: Path, unread: Iterable[Path]) -> None:
+    """Name what can't be read below a folder."""
+    if names := sorted({path.relative_to(root).as_posix() for path in unread}):
+        _say_once(
+            f"{root}: left out, because they are links that lead nowhere or folders without access: "
+            f"{first_of(names, _NAMED)}"
+        )
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Print a line, once a process: a command finds its files several times."""
+    say(line)
+
+
 def _rank(path: Path) -> int:
     """The place of a file's suffix in `_RANKS`, or its length."""
     suffix = suffix_of(path) or path.suffix.lower()
     return next((number for number, rank in enumerate(_RANKS) if suffix in rank), len(_RANKS))
 
 
-def _matching(pattern: Path) -> list[Path]:
-    """The paths that match a pattern.
+def _matching(pattern: Path, unread: list[Path]) -> list[Path]:
+    """The paths that match a pattern. Folders that can't be read are added to `unread`.
 
     This walks the pattern part by part, into each real folder once. `glob` would follow a link to a folder above it
     again and again, forty times with one link and endlessly with two.
     """
     paths = [Path(pattern.anchor)]
     for part in pattern.parts[bool(pattern.anchor) :]:
-        folders = {os.path.realpath(each): each for each in sorted(paths, reverse=True)}.values()
+        real = {os.path.realpath(each): each for each in sorted(paths, reverse=True)}.values()
+        listed = glob.has_magic(part)
+        folders = [each for each in real if not listed or not each.is_dir() or _may_list(each, unread)]
         if part == "**":
-            paths = [below for folder in folders for below, _ in _walk(folder)]
+            paths = [below for folder in folders for below, _ in _walk(folder, unread)]
         else:
             paths = [folder / name for folder in folders for name in glob.glob(part, root_dir=folder)]  # noqa: PTH207
         if part == "*":
@@ -147,12 +191,15 @@ def _matching(pattern: Path) -> list[Path]:
     return paths
 
 
-def _walk(start: Path) -> Iterator[tuple[Path, list[str]]]:
-    """A folder and all folders below it that are neither hidden nor an output, each with the names of its files.
+def _walk(start: Path, unread: list[Path]) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and all folders below it that are neither hidden nor an output, each with the names of its files. Those
+    that can't be read are added to `unread`.
 
     Each real folder comes once, under its own path if it has one below `start`, else under the first link's. A link to
     a folder above `start` is not followed: it would make data of everything beside it.
     """
+    if not _may_list(start, unread):
+        return
     seen: set[str] = set()
     above = {os.path.realpath(folder) for folder in (start, *start.resolve().parents)}
     waiting = [str(start)]
@@ -167,6 +214,7 @@ def _walk(start: Path) -> Iterator[tuple[Path, list[str]]]:
                 seen.add(real)
                 yield Path(folder), files_there
                 inside = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+                inside = [path for path in inside if _may_list(path, unread)]
                 links += [str(path) for path in inside if path.is_symlink() and os.path.realpath(path) not in above]
                 names[:] = [path.name for path in inside if not path.is_symlink()]
         waiting = links

@@ -8,13 +8,11 @@ from pathlib import Path
 from tunewright.config import FROZEN, Spec
 from tunewright.core.errors import UserError
 from tunewright.data.chain import versions_in
-from tunewright.data.corrections import with_corrections
 from tunewright.data.dataset import load_dataset
 from tunewright.data.dedup.blocks import blocks_of, members
-from tunewright.data.job import columns_in
+from tunewright.data.job import columns_in, files_of
 from tunewright.data.readers import read_piece
 from tunewright.data.readers.parts import Piece
-from tunewright.data.readers.sources import files
 from tunewright.data.splits.frozen import NOTHING, Frozen, read_frozen, trace, write_version
 from tunewright.data.splits.partition import HELD_OUT, cut_by_spec
 from tunewright.data.splits.withholding import NEWER, NOT_FROZEN, Withheld, keep_out, load_withheld
@@ -103,7 +101,7 @@ def _kept_as_read_before(spec: Spec, frozen: Frozen) -> set[str]:
         return set()
     raw = (
         item
-        for file in with_corrections(files(spec.path(spec.data.train)), spec.corrections_folder)
+        for file in files_of({"train": spec.path(spec.data.train)}, spec.corrections_folder)["train"]
         for item in read_piece(Piece(file), spec.data.form, columns_in(spec))
     )
     return {

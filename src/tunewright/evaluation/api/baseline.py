@@ -103,6 +103,18 @@ class Lower:
         )
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What one API has answered."""
+
+    rows: list[dict[str, Any]]
+    """Its raw replies."""
+    records: list[Record]
+    asked: ApiQuestions | None = None
+    """The questions; None: it was not asked."""
+    replies: Sequence[Reply] = ()
+
+
 def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None:
     """Dataset -> `baseline.json`, and for every API `answers/NAME.jsonl` and its raw replies, `replies/NAME.jsonl`."""
     dataset, book = load_dataset(inputs["split"]), price_book(spec.price_file)
@@ -112,34 +124,38 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
     (output.path / "replies").mkdir()
     # Every key is checked before the first answer is paid.
     endpoints = {name: endpoint_of(spec, name, each) for name, each in spec.asked_apis.items() if name not in ended}
+    measured: dict[str, _Measured] = {}
     summaries: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     with PaidAnswers(output.path.parent / PAID) as paid:
         budgets = _budgets(spec, dataset, book, paid)
         for name, settings in spec.measured_apis.items():
-            task, usd, lower = asked_task(spec, settings), 0.0, None
+            task = asked_task(spec, settings)
             if settings.recorded:
-                rows, records = _read(task, recorded_replies(spec, spec.path(settings.recorded), dataset))
-            elif name in ended:
-                asked = questions_for(spec, settings, dataset)
+                measured[name] = _Measured(*_read(task, recorded_replies(spec, spec.path(settings.recorded), dataset)))
+                continue
+            asked = questions_for(spec, settings, dataset)
+            if name in ended:
                 kept = kept_replies(settings, asked, paid)
                 if gap := gap_in(kept, asked.examples):
                     left_out[name] = _left_out(spec, name, gap, ended[name], output.path.parent)
-                    continue
-                (rows, records), usd = _read(task, kept), budgets[name].spent
-            else:
-                asked, budget = questions_for(spec, settings, dataset), budgets[name]
-                others = sum(each.spent for each in budgets.values() if each is not budget)
-                budget.limit = max(spec.baseline.budget_usd - others, 0.0)
-                count, limit = len(asked.questions), budget.limit
-                say(f"  {count:,} questions to {name} at {settings.url}, for ${limit:,.2f} at most")
-                replies = collect_replies(endpoints[name], asked, paid, budget)
-                rows, records = _read(task, replies)
-                lower = _try_lower_effort(spec, name, endpoints[name], asked, replies, records, paid, budget)
-                usd = budget.spent
-            summaries[name] = _summary(spec, name, dataset, records, rows, book, lower) | {"usd": usd}
-            write_jsonl(output.path / ANSWERS / f"{name}.jsonl", (asdict(record) for record in records))
-            write_jsonl(output.path / "replies" / f"{name}.jsonl", rows)
+                else:
+                    measured[name] = _Measured(*_read(task, kept))
+                continue
+            limit = _limit(spec, name, budgets)
+            say(f"  {len(asked.questions):,} questions to {name} at {settings.url}, for ${limit:,.2f} at most")
+            replies = collect_replies(endpoints[name], asked, paid, budgets[name])
+            measured[name] = _Measured(*_read(task, replies), asked, replies)
+        # Lower efforts come last, so that they take nothing that an API of the list needs.
+        for name, each in measured.items():
+            lower = None
+            if each.asked:
+                _limit(spec, name, budgets)
+                lower = _try_lower_effort(spec, name, endpoints[name], each, paid, budgets[name])
+            usd = budgets[name].spent if name in budgets else 0.0
+            summaries[name] = _summary(spec, name, dataset, each.records, each.rows, book, lower) | {"usd": usd}
+            write_jsonl(output.path / ANSWERS / f"{name}.jsonl", (asdict(record) for record in each.records))
+            write_jsonl(output.path / "replies" / f"{name}.jsonl", each.rows)
     sentences = [*left_out.values(), *(sentence for each in summaries.values() for sentence in each["told"])]
     total = sum(each.spent for each in budgets.values())
     content = {"apis": summaries, "left_out": list(left_out), "usd": total, "told": sentences}
@@ -183,6 +199,13 @@ def _was_measured(name: str, runs: Path) -> bool:
     """Whether an earlier output of this step has an API."""
     earlier = (json.loads(file.read_text("utf-8")) for file in runs.glob(f"baseline-*/{BASELINE}"))
     return any(name in (*each.get("apis", ()), *each.get("left_out", ())) for each in earlier)
+
+
+def _limit(spec: Spec, name: str, budgets: Mapping[str, Budget]) -> float:
+    """What an API may cost, in USD: all that the others have not spent. It becomes the limit of its budget."""
+    others = sum(each.spent for other, each in budgets.items() if other != name)
+    budgets[name].limit = max(spec.baseline.budget_usd - others, 0.0)
+    return budgets[name].limit
 
 
 def _budgets(spec: Spec, dataset: Dataset, book: PriceBook, paid: PaidAnswers) -> dict[str, Budget]:
@@ -329,9 +352,7 @@ def _try_lower_effort(
     spec: Spec,
     name: str,
     endpoint: Endpoint,
-    asked: ApiQuestions,
-    replies: Sequence[Reply],
-    records: Sequence[Record],
+    measured: _Measured,
     paid: PaidAnswers,
     budget: Budget,
 ) -> Lower | None:
@@ -339,11 +360,11 @@ def _try_lower_effort(
     it, and the spec does not ask at that effort anyway. Where they can't be answered, what was paid before stands."""
     settings, book = spec.candidate_apis[name], price_book(spec.price_file)
     price, task = book.api(settings.model), asked_task(spec, settings)
-    effort, cost = _lower_effort(spec, settings, price), _usd_per_1000(price, replies)
-    thought = 1000 * price.usd(0, _mean_tokens(replies, "reasoning_tokens"))
-    if effort is None or thought < _THOUGHT * cost or not thought:
+    effort, cost = _lower_effort(spec, settings, price), _usd_per_1000(price, measured.replies)
+    thought = 1000 * price.usd(0, _mean_tokens(measured.replies, "reasoning_tokens"))
+    if measured.asked is None or effort is None or thought < _THOUGHT * cost or not thought:
         return None
-    some = _at_effort(asked, effort)
+    some = _at_effort(measured.asked, effort)
     _, left = unpaid(settings, some.questions, paid)
     dearest = max(some.questions, key=lambda each: each.size)
     if left and not budget.allows(len(left) * cost / 1000, dearest.size, dearest.most):
@@ -354,7 +375,8 @@ def _try_lower_effort(
     except UserError as error:
         say(f"  the effort {effort} is left out: {error.what}")
         return None
-    whole = [{record.id: record for record in side if not record.cut} for side in (_read(task, lesser)[1], records)]
+    both_records = _read(task, lesser)[1], measured.records
+    whole = [{record.id: record for record in side if not record.cut} for side in both_records]
     both = [example_id for example_id in whole[0] if example_id in whole[1]]
     if not both:
         say(f"  the effort {effort} is left out: every reply to compare was cut")

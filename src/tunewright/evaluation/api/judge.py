@@ -70,7 +70,7 @@ class Judged:
 
     pairs: int
     preferred: Interval
-    """Share of pairs in which the served answer is better; a tie counts half."""
+    """Share of pairs in which the served answer is better, each by its row's weight; a tie counts half."""
     better: int
     ties: int
     worse: int
@@ -235,7 +235,8 @@ def combine(straight: str | None, turned: str | None) -> Judgement:
 def _of_split(judged: Sequence[tuple[Record, Judgement]]) -> Judged:
     words = [judgement.better for _, judgement in judged]
     groups = groups_of([record for record, _ in judged])
-    preferred = ratio([Ratio(_SCORES[word], 1) for word in words], groups)
+    scored = [Ratio(_SCORES[judgement.better] * record.weight, record.weight) for record, judgement in judged]
+    preferred = ratio(scored, groups)
     return Judged(len(words), preferred, words.count("first"), words.count("tie"), words.count("second"))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from tunewright.tasks import Example, MultiLabelTask, Task
 from tunewright.tasks.base import FreeText, JsonRecord, OneOf, SomeOf, ToolCall, Unfit
 from tunewright.tasks.measures import bare
 from tunewright.tasks.multi_label import labels_in
+
+_Key = TypeVar("_Key")
 
 _LEAST = 2
 """A pattern counts if it was right this many times."""
@@ -55,13 +58,25 @@ class _Spot:
     cues: tuple[str, ...]
 
 
+class _Weights(dict[_Key, float]):
+    """The sum of weights of each key; 0 for one that was never added."""
+
+    def __missing__(self, key: _Key) -> float:
+        return 0.0
+
+    def add(self, keys: Iterable[_Key], weight: float) -> None:
+        for key in keys:
+            self[key] += weight
+
+
 class Patterns:
     """Regular expressions and dictionaries, as a person would write them who looks at the examples.
 
     The text is cut into pieces: whole lines, the text behind a colon or a wide space, and words, dates and numbers.
     Each piece has cues: its shape, the words before it in its line, the line above, its position in the text. The
     examples show, for each field, how often a piece with such cues was its value (naive Bayes over cues), and which
-    values recur. The answer is the likeliest piece that has the field's form, or can be read that way.
+    values recur. Each example counts by its weight, and as one if all weights are equal. The answer is the likeliest
+    piece that has the field's form, or can be read that way.
 
     Args:
         canonical: writes a record in its canonical form, or raises Unfit.
@@ -69,31 +84,32 @@ class Patterns:
 
     def __init__(self, known: Sequence[Example], canonical: Callable[[str], str]):
         self._canonical = canonical
-        self._hits: dict[str, Counter[str]] = defaultdict(Counter)
-        self._all: Counter[str] = Counter()
-        self._values: dict[str, Counter[str | float]] = defaultdict(Counter)
-        self._shapes: dict[str, Counter[str]] = defaultdict(Counter)
+        self._hits: dict[str, _Weights[str]] = defaultdict(_Weights)
+        self._all = _Weights[str]()
+        self._values: dict[str, _Weights[str | float]] = defaultdict(_Weights)
+        self._shapes: dict[str, _Weights[str]] = defaultdict(_Weights)
         self._sample: dict[str, dict[str, Any]] = {}
         """For each field, a record that has it."""
-        self._pieces = 0
-        self._found: Counter[str] = Counter()
+        self._pieces = 0.0
+        self._found = _Weights[str]()
+        mean = fmean(example.importance for example in known) if known else 1.0
         for example in known:
-            self._learn(example)
+            self._learn(example, example.importance / mean)
 
-    def _learn(self, example: Example) -> None:
+    def _learn(self, example: Example, weight: float) -> None:
         record = json.loads(example.answer)
         plain = {name: value for name, value in record.items() if isinstance(value, (str, int, float))}
         for name, value in plain.items():
-            self._values[name][value] += 1
-            self._shapes[name][_shape(str(value))] += 1
+            self._values[name].add([value], weight)
+            self._shapes[name].add([_shape(str(value))], weight)
             self._sample.setdefault(name, record)
         for spot in _spots(example.request):
-            self._pieces += 1
-            self._all.update(spot.cues)
+            self._pieces += weight
+            self._all.add(spot.cues, weight)
             for name, value in plain.items():
                 if _same(spot.text, str(value)):
-                    self._found[name] += 1
-                    self._hits[name].update(spot.cues)
+                    self._found.add([name], weight)
+                    self._hits[name].add(spot.cues, weight)
 
     def answer(self, request: str) -> Answer:
         spots = list(_spots(request))
@@ -108,11 +124,11 @@ class Patterns:
     def _value(self, name: str, spots: Sequence[_Spot], request: str) -> str | float | None:
         """The value of a field: a known value that occurs in the text, or else the likeliest piece of its form."""
         values = self._values[name]
-        dictionary = [value for value, count in values.items() if count >= _LEAST and len(str(value)) > 1]
+        dictionary = [value for value, count in values.items() if round(count) >= _LEAST and len(str(value)) > 1]
         known = [value for value in dictionary if _occurs_in(str(value), request)]
         if known and len(dictionary) > len(values) / 2:
             return max(known, key=lambda value: len(str(value)))
-        if self._found[name] >= _LEAST:
+        if round(self._found[name]) >= _LEAST:
             for spot in sorted(spots, key=lambda spot: -self._odds(name, spot)):
                 fitting = [reading for reading in (spot.text, *_readings(spot.text)) if self._fits(name, reading)]
                 if fitting:

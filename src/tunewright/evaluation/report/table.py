@@ -7,6 +7,9 @@ from pathlib import Path
 from shlex import join, quote
 from typing import Any
 
+from tunewright.economics.lifetimes import today
+from tunewright.evaluation.verdict.outlived import ended_since
+
 _CHEAPEST = 4
 """How many APIs that nobody measured a terminal shows."""
 
@@ -112,6 +115,8 @@ def print_summary(
     decision = (verdict["decision"], "bold")
     sentence = ladder["sentence"] if ladder else verdict["sentence"]
     console.print(Text.assemble("\nVerdict: ", decision, f". {sentence}"), soft_wrap=True)
+    if outlived := ended_since(data, today()):
+        console.print(f"! {outlived}", soft_wrap=True)
     if verdict["measure"]:
         command = ["tunewright", "run", *arguments, verdict["measure"]]
         console.print(f"Measure: {join(command)}", soft_wrap=True)

@@ -226,7 +226,15 @@ def compare(
         usage_from,
         stale(prices, today()),
         cascade or own_model(spec),
-        "" if usage_from == "api" else uncached(now.label, price),
+        ""
+        if usage_from == "api"
+        else uncached(
+            now.label,
+            price,
+            prompt_tokens=usage.prompt_tokens,
+            answer_tokens=usage.answer_tokens,
+            requests=spec.traffic.requests_per_month,
+        ),
         _measured_on(spec, machine, measured) if measured else "",
     )
 

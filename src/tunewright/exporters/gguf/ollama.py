@@ -36,17 +36,16 @@ def modelfile(file: str, asking: Asking, end: str, tokens: Mapping[str, str], *,
         confined_only: whether the model answers only where its choice is confined, which Ollama can't do.
 
     Raises:
-        UserError: a Modelfile can't hold the system prompt or the template.
+        UserError: a Modelfile can't hold the system prompt, the template or a stop text.
     """
     template = go_template(asking.template, tokens, has_system=bool(asking.system))
-    for name, text in (("system prompt", asking.system), ("chat template", template)):
+    stops, again = [end, *asking.stop], "Write it without them, and train again."
+    texts = [("system prompt", asking.system, "task.instruction", again), ("chat template", template, None, _OTHERWISE)]
+    texts += [("turn's end", end, None, _OTHERWISE), *(("stop text", each, "task.stop", again) for each in asking.stop)]
+    for name, text, where, fix in texts:
         if _QUOTES in text:
-            raise UserError(
-                f"The {name} has three quotation marks in a row, which no Modelfile can hold.",
-                where="task.instruction",
-                fix="Write it without them, and train again.",
-            )
-    stops = [end, *asking.stop]
+            what = f"The {name} has three quotation marks in a row, which no Modelfile can hold."
+            raise UserError(what, where=where, fix=fix)
     parameters = {
         "temperature": "0",
         "repeat_penalty": "1",

@@ -25,7 +25,7 @@ from tunewright.tasks.base import JsonRecord, Unfit
 from tunewright.tasks.generate import cut_at_stop
 from tunewright.tasks.measures import value_spans
 from tunewright.tasks.record_form import RecordForm
-from tunewright.tasks.windows import joined
+from tunewright.tasks.windows import joined, lacking
 
 
 class TextGenerator(PromptedModel):
@@ -173,7 +173,7 @@ class RecordReader(PromptedModel):
             # No chunk had a required field, or the joined lists are too long.
             first = self._chunk_answer(prompts[0], self._whole)
             whole = json.loads(first.text)
-            absent = {name: value for name, value in whole.items() if name not in record}
+            absent = lacking(record, whole, self._form.apart)
             record, fields = joined([(record, fields), (absent, first.fields)], self._form)
             if not self._fits(record):
                 record, fields = whole, dict(first.fields)

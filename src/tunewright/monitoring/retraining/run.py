@@ -297,7 +297,7 @@ class _Retraining:
             raise UserError(
                 f"The challenger, version {at.version}, is a canary in Azure.",
                 where=at.detail["place"],
-                fix=f"Continue there: tunewright retrain {self._spec.project_argument} --to {at.detail['place']}"
+                fix=f"Continue there: tunewright retrain {self._spec.project_arguments()} --to {at.detail['place']}"
                 + (" --identity FILE" if at.detail["place"] == "aca" else ""),
             )
         return served

@@ -207,7 +207,8 @@ def records(
     """The part of a record that belongs to each window. Values that the schema offers are divided by
     `tunewright.tasks.windows.divided`."""
     of_windows: list[dict[str, Any]] = []
-    for part, window, rest in zip(parts, windows, divided(record, windows), strict=True):
+    apart = {path for each in fields for path in each.form.apart}
+    for part, window, rest in zip(parts, windows, divided(record, windows, apart), strict=True):
         of_window: dict[str, Any] = {}
         for each in fields:
             if each.choices:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ from tunewright.training.loop.tracking import Tracking
 from tunewright.training.loop.validation import SCORES, ValidationPart, ValidationScore, chosen, kept_score
 
 KEPT = "kept"
+SAVED_SECONDS = 15 * 60.0
+"""How old the last checkpoint of a training may get, where the spec lets it have any."""
 _CHECKS = 100
 """How often a training's curve is diagnosed, at most; each check reads all of it."""
 _PATIENCE = 2
@@ -157,6 +160,26 @@ def _keep(trainer: Any, kept: Path) -> None:
     if is_leader():
         shutil.rmtree(kept, ignore_errors=True)
         fresh.rename(kept)
+
+
+class TimelyCheckpoints(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    """Saves a checkpoint where the last one is `SAVED_SECONDS` old: a spot machine may go away without any notice.
+
+    It must come before `Eviction`, which leaves out the checkpoint of a finished training.
+    """
+
+    def __init__(self) -> None:
+        self._saved = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self._saved = time.monotonic()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self._saved = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if any_of(time.monotonic() - self._saved > SAVED_SECONDS):
+            control.should_save = True
 
 
 class Eviction(TrainerCallback):  # type: ignore[misc, unused-ignore]

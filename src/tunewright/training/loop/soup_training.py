@@ -78,7 +78,14 @@ class Soup:
             CannotTrain: an example teaches nothing, or the loss stopped being a number; the last checkpoint stays.
             KeyboardInterrupt: the machine is about to be taken away; a checkpoint was saved.
         """
-        from tunewright.training.loop.callbacks import KEPT, Diagnosing, Eviction, TrainingFollower, Validation
+        from tunewright.training.loop.callbacks import (
+            KEPT,
+            Diagnosing,
+            Eviction,
+            TimelyCheckpoints,
+            TrainingFollower,
+            Validation,
+        )
 
         home = self.home / f"member-{number}"
         if agreed((home / ADAPTER).exists()):
@@ -94,7 +101,8 @@ class Soup:
         if self.validation and settings.num_evaluations:
             trainer.add_callback(Validation(trainer, self.validation, home, settings.num_evaluations, eviction))
         diagnosing = Diagnosing(lambda log: self.history(curve_of(log, number), ended=False))
-        for callback in (diagnosing, eviction, *callbacks):
+        timely = [TimelyCheckpoints()] if settings.num_checkpoints else []
+        for callback in (diagnosing, *timely, eviction, *callbacks):
             trainer.add_callback(callback)
         resume = agreed(_last_checkpoint(home))
         if resume:
