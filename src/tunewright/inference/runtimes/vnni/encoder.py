@@ -39,22 +39,9 @@ class VnniEncoder:
     """
 
     def __init__(self, weights: EncoderWeights, context: int, threads: int):
-        first = weights.layers[0]
         self.threads = threads
         self._labels, self._per_token = len(weights.head.levels), weights.reads == "tokens"
         self._vocabulary, self._longest = len(weights.words.levels), min(context, len(weights.places))
-        shape = EncoderShape(
-            layers=len(weights.layers),
-            hidden=weights.words.levels.shape[1],
-            heads=first.heads,
-            width=first.width,
-            inner=len(first.up.levels),
-            labels=self._labels,
-            group=_GROUP,
-            reads=_READS.index(weights.reads),
-            epsilon=weights.norm.epsilon,
-            scale=first.scale,
-        )
         tables: list[npt.NDArray[Any]] = [
             weights.words.levels,
             weights.words.scale,
@@ -66,7 +53,7 @@ class VnniEncoder:
             (layer.norm.weight, layer.norm.shift, layer.last_norm.weight, layer.last_norm.shift)
             for layer in weights.layers
         ]
-        self._model = library().encoder_new(ctypes.byref(shape), *map(address, tables))
+        self._model = library().encoder_new(ctypes.byref(_shape(weights)), *map(address, tables))
         if not self._model:
             raise MemoryError("no memory for the weights")
         # The last argument keeps what the kernels point at.
@@ -99,10 +86,9 @@ class VnniEncoder:
         """
         passes = list(_passes([len(each) for each in sequences]))
         run = self._workers.map if len(passes) > 1 and self.threads > 1 else map
+        asked = ([sequences[number] for number in numbers] for numbers in passes)
         found: list[Any] = [None] * len(sequences)
-        for numbers, rows in zip(
-            passes, run(self._forward, ([sequences[n] for n in each] for each in passes)), strict=True
-        ):
+        for numbers, rows in zip(passes, run(self._forward, asked), strict=True):
             for number, row in zip(numbers, rows, strict=True):
                 found[number] = row
         return found
@@ -129,6 +115,22 @@ class VnniEncoder:
         zero = np.full(len(levels), _ZERO, np.uint8)
         given = map(address, (levels, matrix.scale, zero, matrix.bias))
         library().encoder_pack(self._model, layer, kind, at, len(levels), *given)
+
+
+def _shape(weights: EncoderWeights) -> EncoderShape:
+    first = weights.layers[0]
+    return EncoderShape(
+        layers=len(weights.layers),
+        hidden=weights.words.levels.shape[1],
+        heads=first.heads,
+        width=first.width,
+        inner=len(first.up.levels),
+        labels=len(weights.head.levels),
+        group=_GROUP,
+        reads=_READS.index(weights.reads),
+        epsilon=weights.norm.epsilon,
+        scale=first.scale,
+    )
 
 
 def _fit(weights: EncoderWeights) -> bool:
