@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.conftest import ALL
 from tests.fixtures.tiny import write_tiny_model
 from tunewright.core.processes import cpu_flags
 from tunewright.exporters.openvino import build_openvino
@@ -35,7 +34,7 @@ from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwor
 from tunewright.models.tensor_files import TensorFile
 from tunewright.pipeline import fingerprint
 
-pytestmark = [pytest.mark.model, pytest.mark.may_skip]
+pytestmark = [pytest.mark.model, pytest.mark.may_skip, pytest.mark.usefixtures("kernels_here")]
 
 _WIDE = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 64}
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -60,21 +59,6 @@ OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "heads of 16 numbers": ("llama3", "LlamaConfig", {"head_dim": 16}),
     "other activation": ("llama3", "LlamaConfig", _WIDE | {"hidden_act": "gelu_pytorch_tanh"}),
 }
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With kernels, also where OpenVINO is the faster one."""
-    flags = cpu_flags()
-    if missing := library._NEEDED - flags:
-        pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
-    if not compiling.LIBRARY.is_file() and not ALL:
-        pytest.skip("there was no C compiler when Tunewright was installed")
-    monkeypatch.setattr(library, "_FASTER", "none")
-    library.reason_against.cache_clear()
-    assert library.reason_against() is None
-    yield
-    library.reason_against.cache_clear()
 
 
 @pytest.fixture(scope="module")

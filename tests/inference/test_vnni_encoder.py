@@ -14,33 +14,17 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tests.conftest import ALL, LABELS
+from tests.conftest import LABELS
 from tests.fixtures.encoders import FAMILIES, WINDOW, build, local, with_pooling, write_encoder
-from tunewright.core.processes import cpu_flags
 from tunewright.inference.runtimes.encoder_model import OPENVINO, EncoderModel
 from tunewright.inference.runtimes.openvino.encoder_graph import read_encoder_graph
-from tunewright.inference.runtimes.vnni import compile as compiling
-from tunewright.inference.runtimes.vnni import library
 from tunewright.inference.runtimes.vnni.encoder import VnniEncoder, _fit
 
-pytestmark = [pytest.mark.model, pytest.mark.may_skip]
+pytestmark = [pytest.mark.model, pytest.mark.may_skip, pytest.mark.usefixtures("kernels_here")]
 
 LENGTHS = (3, 9, 17, 16, 2, 40, WINDOW, 33, 1, 9, 9, 50, 15)
 READS = {"mean": ("mean", False), "first": ("cls", False), "tokens": ("mean", True)}
 """What the head reads -> (the pooling, whether the head reads tokens)."""
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With kernels, also where OpenVINO is the faster one."""
-    flags = cpu_flags()
-    if missing := library._NEEDED - flags:
-        pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
-    if not compiling.LIBRARY.is_file() and not ALL:
-        pytest.skip("there was no C compiler when Tunewright was installed")
-    monkeypatch.setattr(library, "_FASTER", "none")
-    library.reason_against.cache_clear()
-    assert library.reason_against() is None
 
 
 @pytest.fixture(scope="module")
