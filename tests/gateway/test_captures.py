@@ -188,6 +188,15 @@ def test_a_persons_name_in_a_message_is_left_out_and_a_tools_stays() -> None:
     assert found == {**given, "messages": [{**given["messages"][0], "name": "[EMAIL]"}, *given["messages"][1:]]}
 
 
+@pytest.mark.parametrize("name", ["Ada_Lovelace", "Ada-Lovelace", "ada.lovelace", "ADA_LOVELACE"])
+@pytest.mark.parametrize("said", ["my card is lost", "I am Ada Lovelace, my card is lost"])
+def test_a_person_is_left_out_where_the_name_is_a_users(name: str, said: str) -> None:
+    messages = [{"role": "user", "name": name, "content": said}, {"role": "user", "content": f"ask {name} again"}]
+    found = redact({"choices": [], "request": {"messages": messages, "user": "ticket-bot"}})["request"]
+    assert "lovelace" not in json.dumps(found).lower()
+    assert (found["messages"][0]["name"], found["user"]) == ("[PERSON]", "ticket-bot")
+
+
 SOUND = base64.b64encode(b"the voice of Ada").decode()
 LINES = base64.encodebytes(b"ada@example.org " * 20).decode()
 

@@ -53,6 +53,19 @@ def test_the_store_is_where_the_settings_or_else_the_variable_say(
     assert load_gateway(file).store == tmp_path / "mine.db"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "capture: {folder: ~nobody-of-that-name/x}",
+        "store: ~nobody-of-that-name/x",
+        "jobs: {a: {project: p, models: [~nobody-of-that-name/x]}}",
+    ],
+)
+def test_a_home_that_nobody_has_is_one_paragraph(text: str, tmp_path: Path) -> None:
+    message = refusal(tmp_path, f"{GOOD}{text}\n")
+    assert message.startswith("~nobody-of-that-name/x: This can't be read: Could not determine home directory. Write")
+
+
 def test_an_unknown_key_names_the_keys_of_its_own_section(tmp_path: Path) -> None:
     text = f"{GOOD}jobs: {{a: {{project: p, models: [{{url: 'http://h', names: b}}]}}}}\n"
     assert "unknown key 'jobs.a.models.0.names', did you mean 'name'?" in refusal(tmp_path, text)

@@ -14,12 +14,12 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.gateway.conftest import Start
-from tests.gateway.test_faults import FAR, until
+from tests.gateway.test_faults import FAR, unpriced, until
 from tests.gateway.test_server import GatewayProcess
 from tests.gateway.test_store import run
 from tests.gateway.test_takeover import ask, begin, counts, messages  # noqa: F401 (fixtures)
 from tests.gateway.tickets import Messages, request, team_of
-from tests.gateway.upstream import Upstream
+from tests.gateway.upstream import Handler, Upstream, half_an_event, hang_up
 from tunewright.core.errors import UserError
 from tunewright.gateway.config import JobSpec, load_gateway
 from tunewright.gateway.takeover.models import InProcess, OwnAnswer, OwnModelFailed
@@ -255,6 +255,16 @@ def test_an_audit_that_fails_is_no_failure(begin: Any, team_api: Upstream, messa
     until(lambda: len(team_api.asked) >= 3)
     assert is_own(ask(running, request(messages.clear())))
     until(lambda: counts(running)["compared"] >= 1)
+
+
+@pytest.mark.parametrize(("mode", "fault"), [("observe", hang_up), ("own", hang_up), ("own", half_an_event)])
+def test_an_answer_that_the_api_may_bill_is_unpriced_though_the_client_has_an_own_one(
+    begin: Any, team_api: Upstream, messages: Messages, mode: str, fault: Handler
+) -> None:
+    running = begin(mode, audit=1)
+    team_api.faults.append(fault)
+    assert is_own(ask(running, request(messages.clear())))
+    until(lambda: unpriced(running) == 1)
 
 
 def test_a_store_that_is_no_store_is_one_paragraph(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import pytest
 
 from tunewright.core.artifacts import write_json
 from tunewright.inference.decoding.protocols import WritingConfig
-from tunewright.inference.runtimes.vllm_model import VllmModel
+from tunewright.inference.runtimes.vllm_model import VllmModel, _end
 
 END = 9
 
@@ -47,3 +50,21 @@ def test_a_token_that_the_model_lacks_is_not_suppressed(config: dict[str, Any], 
     list(model.write([1], WritingConfig(3, END, suppress_tokens=[2, 9, 10, 262144])))
     list(model.write([1], WritingConfig(3, END, suppress_tokens=[10])))
     assert [each.get("logit_bias") for each in model.asked] == [{"2": -100.0, "9": -100.0}, None]
+
+
+def test_the_end_of_a_server_is_waited_for_but_never_in_an_event_loop() -> None:
+    slow = [sys.executable, "-c", "import sys, time; sys.stdin.read(); time.sleep(1)"]
+
+    def ended() -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(slow, stdin=subprocess.PIPE)
+        _end(process, httpx.Client())
+        return process
+
+    async def in_a_loop() -> bool:
+        process = ended()
+        is_waiting = process.returncode is None
+        await asyncio.to_thread(process.wait)
+        return is_waiting
+
+    assert ended().returncode == 0
+    assert asyncio.run(in_a_loop())

@@ -92,6 +92,14 @@ def test_an_answer_that_is_a_record_as_text_stays_as_it_is() -> None:
     assert answer and answer.text == '{"total": 5}'
 
 
+@pytest.mark.parametrize("record", [{"total": 5}, {"vendor": "Acme", "content": "Boxes", "weight": 3}])
+def test_an_answer_that_is_a_record_is_its_json(record: dict[str, Any]) -> None:
+    """As clients give it that parse an answer by a schema."""
+    call = traced({"messages": [{"role": "user", "content": "Read this."}]}, record)
+    assert call.fault is None
+    assert call.answer and call.answer.text == json.dumps(record)
+
+
 def test_anthropics_bodies() -> None:
     check_claude(lambda response: traced(CLAUDE_ASKED, response))
     assert traced(CLAUDE_ASKED, claude_said("Cologne.")).usage == TokenCounts(60, 7, 50)

@@ -97,6 +97,17 @@ def test_stored_completions_find_their_messages(tmp_path: Path) -> None:
     assert reasons
 
 
+@pytest.mark.parametrize("status", ["queued", "in_progress", "cancelled", "failed", "incomplete"])
+def test_a_response_that_is_not_completed_is_no_answer(status: str) -> None:
+    item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "The first half of"}]}
+    response = {"object": "response", "status": status, "output": [item]}
+    call = pair({"input": "Where is A-1?"}, response)
+    fault = call.fault or (call.answer and call.answer.fault)
+    assert fault and status in fault[1]
+    items = pair({"input": "Where is A-1?"}, [{**item, "status": "in_progress"}])
+    assert items.answer and items.answer.fault and items.answer.fault[0] == "cut-answer"
+
+
 def test_a_response_without_its_input_teaches_nothing() -> None:
     for call in read_sample("openai_responses.jsonl"):
         assert call.fault

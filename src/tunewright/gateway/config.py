@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from tunewright.config.load import load_settings
 from tunewright.config.sections import ENTRA, Endpoint, Secret, Section
 from tunewright.core.errors import UserError
+from tunewright.core.regular import with_home
 from tunewright.serving.captures import LEAST_SHARE
 
 STORE = "TUNEWRIGHT_GATEWAY_STORE"
@@ -220,23 +221,25 @@ def load_gateway(file: Path) -> GatewaySpec:
     """Read a gateway's settings. Relative paths start at the file's folder.
 
     Raises:
-        UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once.
+        UserError: the file is absent, is not YAML, or does not fit the schema; all faults are listed at once. Or a path
+            is in a home directory that does not exist.
     """
     if not file.exists():
         raise UserError("There are no settings here.", where=file, fix="Two lines are enough: see docs/gateway.md")
     spec = load_settings(GatewaySpec, file, "Type: tunewright gateway schema  (it lists every key with its meaning)")
-    folder = file.parent
-    if spec.capture:
-        spec.capture.folder = folder / spec.capture.folder.expanduser()
-    if spec.keys:
-        spec.keys = folder / spec.keys.expanduser()
-    if spec.prices:
-        spec.prices = folder / spec.prices.expanduser()
     if "store" not in spec.model_fields_set:
         spec.store = Path(os.environ.get(STORE, spec.store))
-    spec.store = folder / spec.store.expanduser()
+
+    def absolute(path: Path) -> Path:
+        return file.parent / with_home(path, f"Write the whole path, without '~', into {file.name} or {STORE}.")
+
+    if spec.capture:
+        spec.capture.folder = absolute(spec.capture.folder)
+    spec.keys = spec.keys and absolute(spec.keys)
+    spec.prices = spec.prices and absolute(spec.prices)
+    spec.store = absolute(spec.store)
     for job in spec.jobs.values():
-        job.project = folder / job.project.expanduser()
+        job.project = absolute(job.project)
         for model in job.models:
-            model.bundle = model.bundle and folder / model.bundle.expanduser()
+            model.bundle = model.bundle and absolute(model.bundle)
     return spec

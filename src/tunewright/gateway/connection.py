@@ -141,16 +141,21 @@ class UpstreamConnection:
         elif isinstance(error, aiohttp.ServerDisconnectedError):
             reason = "it closed the connection without an answer"
         return UpstreamFault(
-            502, f"The upstream '{self.upstream.name}' can't be asked: {reason}.", "upstream_unreachable"
+            502,
+            f"The upstream '{self.upstream.name}' can't be asked: {reason}.",
+            "upstream_unreachable",
+            may_be_billed=not isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)),
         )
 
     def _late(self, error: Exception) -> UpstreamFault:
         spec = self.upstream.spec
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            what = f"took no connection within {spec.connect_seconds:g} s"
-        else:
+        is_connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        if is_connected:
             what = f"sent nothing within {spec.timeout:g} s"
-        return UpstreamFault(504, f"The upstream '{self.upstream.name}' {what}.", "upstream_timeout")
+        else:
+            what = f"took no connection within {spec.connect_seconds:g} s"
+        what = f"The upstream '{self.upstream.name}' {what}."
+        return UpstreamFault(504, what, "upstream_timeout", may_be_billed=is_connected)
 
 
 async def _noting(pieces: Any, failure: list[Exception]) -> Any:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -154,11 +154,16 @@ class Forwarder:
     ) -> None:
         connection = self._connections[seen.upstream]
 
-        def ask() -> Awaitable[aiohttp.ClientResponse]:
+        async def ask() -> aiohttp.ClientResponse:
             seen.asked = time.perf_counter()
-            if self._tracing:
-                return _ask_traced(self._tracing, connection, scope, body, whole, seen)
-            return connection.ask(scope, body, whole, {})
+            try:
+                if self._tracing:
+                    return await _ask_traced(self._tracing, connection, scope, body, whole, seen)
+                return await connection.ask(scope, body, whole, {})
+            except UpstreamFault as fault:
+                if fault.may_be_billed:  # also where an own model answers in its place, or nobody waits for it
+                    self._observer.metrics.never_came(connection.upstream.name, route.kind)
+                raise
 
         async def pass_back(response: aiohttp.ClientResponse) -> None:
             try:

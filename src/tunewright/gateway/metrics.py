@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from tunewright.economics.usage import TokenUsage
 from tunewright.gateway.body import LEFT
+from tunewright.gateway.routes import Kind
 
 if TYPE_CHECKING:
     from tunewright.gateway.observation import Observation
@@ -44,7 +45,8 @@ class GatewayMetrics:
         )
         self._unpriced = Counter(
             "tunewright_gateway_unpriced",
-            "Answers without token counts or without a price, and those that clients did not wait for.",
+            "Answers without token counts or without a price, and those that clients did not wait for or that "
+            "upstreams did not send.",
             labels,
             registry=self._registry,
         )
@@ -118,6 +120,11 @@ class GatewayMetrics:
             self._usd.labels(*labels).inc(usd)
         elif seen.route.kind != "other" and (seen.status < 400 or (seen.status == LEFT and seen.asked is not None)):
             self._unpriced.labels(*labels).inc()
+
+    def never_came(self, upstream: str, kind: Kind) -> None:
+        """Count an answer that an upstream did not send, and that it may bill."""
+        if kind != "other":
+            self._unpriced.labels(upstream, kind).inc()
 
     def job_answered(self, job: str, mode: str, answered_by: str) -> None:
         self._jobs.labels(job, mode, answered_by).inc()

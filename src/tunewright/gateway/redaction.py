@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,9 @@ _OF_TOOLS = frozenset(
     ("tools", "functions", "function", "function_call", "tool_calls", "tool_choice", "response_format", "format")
 )
 """Keys below which a `name` is that of a tool or of a schema. A message's `name` is that of a person."""
+_USER_NAME = re.compile(r"[^\W\d_]{2,}(?:[_.-][^\W\d_]{2,}){1,3}")
+"""A text that may be the name of a person as the APIs allow it: letters, digits, `_` and `-`."""
+_JOINT = re.compile("[_.-]")
 _FREE = frozenset(("metadata", "variables"))
 """Keys below which the application chooses the keys, so that no key says what its value is."""
 
@@ -29,6 +33,8 @@ def redact(fields: dict[str, Any]) -> dict[str, Any]:
 
     def noted(text: str) -> str:
         asked.append(text)
+        if _USER_NAME.fullmatch(text):  # `ada_lovelace` reads as "Ada Lovelace"
+            asked.append(_JOINT.sub(" ", text).title())
         return text
 
     _changed(fields["request"], noted)

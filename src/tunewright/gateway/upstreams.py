@@ -31,10 +31,11 @@ class UpstreamFault(Exception):
 
     Args:
         status: what the client gets.
+        may_be_billed: whether the upstream may have the request, and may bill the answer that never came.
     """
 
-    def __init__(self, status: int, message: str, code: str):
-        self.status, self.code = status, code
+    def __init__(self, status: int, message: str, code: str, *, may_be_billed: bool = False):
+        self.status, self.code, self.may_be_billed = status, code, may_be_billed
         super().__init__(message)
 
 

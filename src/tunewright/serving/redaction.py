@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tunewright.pii import Span, find_pii
 from tunewright.pii.whole_words import WholeWords
@@ -12,6 +12,9 @@ from tunewright.serving.captures import CaptureRecord, Feedback
 
 _SHORTEST = 3
 """Letters that a value must have to be looked for in the entry's other texts too."""
+_NAME_PART = re.compile(r"[^\W\d_]+")
+_JOINTS = "_.-"
+"""Signs between the parts of a name in a user's name or an address."""
 _STRING = re.compile(r'("[^"\\]*+(?:\\.[^"\\]*+)*+")(\s*+:)?')
 """A string in a JSON text; a key where a colon follows."""
 _HALF_LETTER = re.compile("[\ud800-\udfff]")
@@ -38,7 +41,8 @@ def redact(entry: CaptureRecord | Feedback, *, from_fixed_set: bool) -> CaptureR
 
 
 class Redaction:
-    """Replaces the personal data of some texts by its kind, wherever it stands in any of them as a whole word.
+    """Replaces the personal data of some texts by its kind, wherever it stands in any of them as a whole word. A
+    person's name goes in the forms of a user's name too, such as `Ada_Lovelace` and `ada.lovelace`.
 
     Args:
         texts: texts that belong together.
@@ -50,6 +54,8 @@ class Redaction:
         pieces = [*texts, *(each for answer, strings in found for each in ([answer] if strings is None else strings))]
         self._found: dict[str, list[Span]] = {text: find_pii(text) for text in pieces}
         self._kinds = {span.text: span.kind for spans in self._found.values() for span in spans}
+        persons = [value for value, kind in self._kinds.items() if kind == "PERSON"]
+        self._kinds = dict.fromkeys((form for name in persons for form in _joined(name)), "PERSON") | self._kinds
         self._others = WholeWords(value for value in self._kinds if len(value) >= _SHORTEST)
 
     def plain(self, text: str) -> str:
@@ -84,6 +90,16 @@ class Redaction:
                 parts += [text[behind:start], f"[{self._kinds[text[start:end]]}]"]
                 behind = end
         return "".join([*parts, text[behind:]])
+
+
+def _joined(name: str) -> Iterator[str]:
+    """The forms of a user's name that a person's name may take: all of its parts, or the first and the last, joined."""
+    parts = _NAME_PART.findall(name)
+    if len(parts) > 1:
+        for some in (parts, [parts[0], parts[-1]]):
+            for joint in _JOINTS:
+                form = joint.join(some)
+                yield from (form, form.lower(), form.upper())
 
 
 def _strings(text: str) -> list[str] | None:

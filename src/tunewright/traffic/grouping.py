@@ -11,11 +11,13 @@ from functools import partial
 from tunewright.gateway.jobs.prompts import PLAIN, Prompt
 from tunewright.gateway.jobs.templates import TemplateIndex
 from tunewright.gateway.jobs.words import Triples, triples_of
-from tunewright.traffic.reservoir import Reservoir
+from tunewright.traffic.reservoir import Reservoir, Room
 from tunewright.traffic.templates import Template, find_templates
 
 _SAMPLE = 4000
 """Prompts of each form that templates are found in."""
+_ROOM = 1 << 25
+"""Triples, of 8 bytes, of the samples of all forms together."""
 _MOST_FORMS = 500
 """Forms that are told apart; requests of further ones belong to no job."""
 _MOST_JOBS = 300
@@ -44,7 +46,8 @@ class JobFinder:
 
     def __init__(self, seed: int = 0):
         chance = random.Random(seed)
-        self._samples: dict[Form, Reservoir[Triples]] = defaultdict(lambda: Reservoir(_SAMPLE, chance))
+        room = Room(_ROOM)
+        self._samples: dict[Form, Reservoir[Triples]] = defaultdict(lambda: Reservoir(_SAMPLE, chance, room, len))
         self.jobs: list[FoundJob] = []
         self._index: dict[Form, TemplateIndex] = {}
 
@@ -65,7 +68,7 @@ class JobFinder:
                     found.append((frequency, FoundJob(form, template)))
         found.sort(key=lambda each: -each[0])
         self.jobs = [job for _, job in found[:_MOST_JOBS]]
-        self._samples.clear()
+        self._samples = {}
         numbered: dict[Form, list[tuple[int, Triples]]] = defaultdict(list)
         for number, job in enumerate(self.jobs):
             numbered[job.form].append((number, job.template.triples))

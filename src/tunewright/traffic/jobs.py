@@ -20,13 +20,15 @@ from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
 from tunewright.gateway.jobs.words import Triples
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
-from tunewright.traffic.reservoir import Reservoir
+from tunewright.traffic.reservoir import Reservoir, Room
 from tunewright.traffic.sources import ReadExchange, has_time, nothing_in, read_traffic
 from tunewright.traffic.span import Strays, TimeSpan
 
 DAYS_OF_MONTH = 30.44
 DRAWN = 2000
 """Answered requests of each job that are looked at more closely, drawn at random."""
+_ROOM = 1 << 29
+"""Letters of the drawn requests and answers of all jobs together. Where they are longer, fewer are drawn."""
 ANSWERS: dict[AnswerKind, OwnAnswerKind] = {
     "labels": "label",
     "record": "record",
@@ -96,7 +98,7 @@ class TrafficJob:
     rivals: list[Triples] = field(repr=False)
     """The templates of the other jobs of the same form."""
     tools: list[Any] = field(default_factory=list, repr=False)
-    """The tools of the newest drawn request that has some."""
+    """The tools of the newest request that has some and whose answer can be learnt from."""
 
     @property
     def answer(self) -> OwnAnswerKind | None:
@@ -189,16 +191,16 @@ def find_job(source: Path, name: str, drawn: int) -> TrafficJob:
     Args:
         source: as of `read_traffic`.
         name: as in `find_jobs`.
-        drawn: the most answered requests to keep, drawn at random.
+        drawn: the most answered requests to keep, drawn at random. Very long ones are fewer.
 
     Raises:
         UserError: there is no such job.
     """
     found = _search(source)
     job = found.report.job(name, source)
-    if len(job.drawn) < DRAWN:
-        return job  # these are all
-    tally = _Tally(drawn)
+    if name not in found.sampled:
+        return job
+    tally = _Tally(drawn, Room(_ROOM))
     for read in read_traffic(source, lambda _: None):
         if read.exchange.request is not None:
             prompt = _prompt(read.exchange)
@@ -213,6 +215,8 @@ class _Search:
     finder: JobFinder
     numbers: dict[str, int]
     """The finder's numbers of the jobs, by name."""
+    sampled: set[str]
+    """The jobs that have more answers to learn from than were drawn."""
 
 
 def _search(source: Path) -> _Search:
@@ -221,7 +225,8 @@ def _search(source: Path) -> _Search:
     exchanges = (read.exchange for read in read_traffic(source, unreadable.append))
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
-    tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(DRAWN))
+    room = Room(_ROOM)
+    tallies: dict[int | None, _Tally] = defaultdict(lambda: _Tally(DRAWN, room))
     span = TimeSpan()
     for read in read_traffic(source, lambda _: None):
         exchange = read.exchange
@@ -234,37 +239,66 @@ def _search(source: Path) -> _Search:
     if not tallies:
         raise nothing_in(source, unreadable)
     days = span.days
-    others = tallies.pop(None, _Tally(0))
+    others = tallies.pop(None, _Tally(0, room))
     names: Counter[str] = Counter()
     found = [
-        (tally.job(finder, number, days or DAYS_OF_MONTH, names), number)
+        (tally.job(finder, number, days or DAYS_OF_MONTH, names), number, tally.is_sampled)
         for number in range(len(finder.jobs))
         if (tally := tallies.get(number))
     ]
-    jobs = sorted((job for job, _ in found), key=lambda job: -(job.usd or job.requests * 1e-12))
+    jobs = sorted((job for job, _, _ in found), key=lambda job: -(job.usd or job.requests * 1e-12))
     requests = others.requests + sum(job.requests for job in jobs)
     report = TrafficReport(jobs, others.requests, requests, days, span.first, span.last, span.strays, unreadable)
-    return _Search(report, finder, {job.name: number for job, number in found})
+    numbers = {job.name: number for job, number, _ in found}
+    return _Search(report, finder, numbers, {job.name for job, _, is_sampled in found if is_sampled})
 
 
 def _prompt(exchange: Exchange) -> Prompt:
     return read_prompt(exchange.kind, exchange.request or {})
 
 
-class _Tally:
-    """Adds up the exchanges of a job."""
+@dataclass(frozen=True)
+class _Kept:
+    """What is kept of a drawn exchange."""
 
-    def __init__(self, most: int) -> None:
+    prompt: Prompt
+    choice: AnswerChoice
+    model: str | None
+    time: str | None
+    seconds: float
+
+    @property
+    def letters(self) -> int:
+        asked = len(self.prompt.form) + sum(len(text) for _, text in self.prompt.messages)
+        return asked + self.choice.letters
+
+
+class _Tally:
+    """Adds up the exchanges of a job.
+
+    Args:
+        most: answered requests to draw.
+        room: is shared with other jobs.
+    """
+
+    def __init__(self, most: int, room: Room) -> None:
         self.requests = self._failed = self._usd = self._unpriced = 0.0
         self._counted = self._prompt_tokens = self._cached_tokens = self._answer_tokens = 0.0
         self._kind: str = ""
         self._models: dict[str, float] = defaultdict(float)
         self._answered: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
-        self._sample: Reservoir[tuple[Exchange, Prompt]] = Reservoir(most, random.Random(0))
+        self._sample = Reservoir[_Kept](most, random.Random(0), room, lambda kept: kept.letters)
         """Of exchanges whose answers can be learnt from."""
-        self._others: Reservoir[tuple[Exchange, Prompt]] = Reservoir(min(most, DRAWN), random.Random(0))
+        self._others = Reservoir[_Kept](min(most, DRAWN), random.Random(0), room, lambda kept: kept.letters)
         """Of an API's other answers: they show what the job's prompts are, where nothing can be learnt from any."""
+        self._tools: tuple[str, list[Any]] = "", []
+        """The time of the newest request with tools, and these."""
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether there are more answers to learn from than were drawn."""
+        return not self._sample.is_whole
 
     def add(self, read: ReadExchange, prompt: Prompt) -> None:
         exchange = read.exchange
@@ -289,18 +323,24 @@ class _Tally:
         else:
             self._usd += stands_for * exchange.usd
         if read.fault is None:
-            self._sample.offer(lambda: (exchange, prompt))
+            self._sample.offer(lambda: _kept(exchange, prompt))
+            self._note_tools(exchange)
         elif exchange.answered_by == "upstream":
-            self._others.offer(lambda: (exchange, prompt))
+            self._others.offer(lambda: _kept(exchange, prompt))
+
+    def _note_tools(self, exchange: Exchange) -> None:
+        tools = (exchange.request or {}).get("tools")
+        if isinstance(tools, list) and tools and exchange.time > self._tools[0]:
+            self._tools = exchange.time, tools
 
     def job(self, finder: JobFinder, number: int, days: float, names: Counter[str]) -> TrafficJob:
         """The job of a number, that these exchanges are of."""
         found = finder.jobs[number]
         rivals = [each.template.triples for each in finder.jobs if each.form == found.form and each is not found]
         learnt, drawn = self._sample.items, self._sample.items or self._others.items
-        fixed = fixed_in([prompt for _, prompt in drawn])
-        cut = [parts_of(prompt, fixed) for _, prompt in drawn]
-        choices = [exchange.choices[0] for exchange, _ in learnt]
+        prompts = [each.prompt for each in drawn]
+        fixed = fixed_in(prompts)
+        cut = [parts_of(prompt, fixed) for prompt in prompts]
         shown = outline(min(cut, key=lambda parts: sum(len(part.text) for part in parts))) if cut else ""
         inputs = [variable_text(parts) for parts in cut]
         return TrafficJob(
@@ -317,26 +357,23 @@ class _Tally:
             answer_tokens=self._answer_tokens,
             models=dict(sorted(self._models.items(), key=lambda each: -each[1])),
             answered=self._answered,
-            seconds=sorted(exchange.seconds for exchange, _ in drawn if exchange.seconds),
-            form=answer_shape(self._kind, choices),
-            system=_fixed_system([prompt for _, prompt in drawn]),
+            seconds=sorted(each.seconds for each in drawn if each.seconds),
+            form=answer_shape(self._kind, [each.choice for each in learnt]),
+            system=_fixed_system(prompts),
             outline=shown,
-            drawn=[
-                Drawn(text, exchange.choices[0], exchange.model, exchange.time if has_time(exchange) else None)
-                for text, (exchange, _) in zip(inputs, learnt, strict=False)
-            ],
-            prompts=[prompt for _, prompt in drawn],
+            drawn=[Drawn(text, each.choice, each.model, each.time) for text, each in zip(inputs, learnt, strict=False)],
+            prompts=prompts,
             template=found.template.triples,
             fixed=fixed,
             rivals=rivals,
-            tools=_newest_tools([exchange for exchange, _ in drawn]),
+            tools=self._tools[1],
         )
 
 
-def _newest_tools(exchanges: Sequence[Exchange]) -> list[Any]:
-    tools = [(exchange.time, (exchange.request or {}).get("tools")) for exchange in exchanges]
-    listed = [(time, each) for time, each in tools if isinstance(each, list) and each]
-    return max(listed, key=lambda pair: pair[0])[1] if listed else []
+def _kept(exchange: Exchange, prompt: Prompt) -> _Kept:
+    choice = exchange.choices[0] if exchange.choices else AnswerChoice()
+    time = exchange.time if has_time(exchange) else None
+    return _Kept(prompt, choice, exchange.model, time, exchange.seconds)
 
 
 def _fixed_system(prompts: Sequence[Prompt]) -> str:

@@ -8,7 +8,9 @@ import pytest
 
 from tests.conftest import LABELS, example, findings_in
 from tests.data.checks.conftest import Checks, where
+from tunewright.core.errors import UserError
 from tunewright.data.checks import DIMENSIONS, KINDS, scores
+from tunewright.data.times import instants_of
 from tunewright.tasks import Example, Message, Meta
 
 THINGS = ["parcel", "kettle", "garden", "window", "ladder", "candle", "basket", "bridge", "pocket", "mirror"]
@@ -27,6 +29,43 @@ def test_good_data_has_no_findings(checks: Checks) -> None:
 def test_a_row_without_text_is_an_error(checks: Checks) -> None:
     finding = checks.only("D001", [*ENOUGH, example(" \t", "refund", source="train.jsonl:7")])
     assert (finding.severity, finding.count, where(finding)) == ("error", 1, ["train.jsonl:7"])
+
+
+def timed(*times: str | None) -> list[Example]:
+    """Good rows, the first of them with these times and the others with a date."""
+    return [
+        each.model_copy(update={"meta": Meta(id=str(n), source=f"train.jsonl:{n}", time=time)})
+        for n, (each, time) in enumerate(zip(ENOUGH, (*times, *["2026-01-31"] * len(ENOUGH)), strict=False), 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("time", "shown"),
+    [
+        (None, "no time (1)"),
+        ("yesterday", "no time (1)"),
+        ("1700000000", "epoch seconds (1)"),
+        ("2026-01-31T10:00Z", "ISO 8601 with a zone (1)"),
+    ],
+)
+def test_a_time_that_the_split_refuses_is_an_error(checks: Checks, time: str | None, shown: str) -> None:
+    rows = timed("2026-02-01T10:00", time)
+    (finding,) = checks.all(rows, data={"time": "when"})
+    assert (finding.code, finding.severity, where(finding)) == ("D010", "error", ["train.jsonl:2"])
+    assert finding.what == (
+        f"train: 1 of {len(rows)} rows have no time to split by: {shown}, and most have ISO 8601 without a zone"
+    )
+    with pytest.raises(UserError):
+        instants_of(rows)
+
+
+def test_times_that_the_split_does_not_need_or_can_compare_are_none(checks: Checks) -> None:
+    correction = example("new words", "refund", source="corrections/1/rows.jsonl:1")
+    correction.meta.time = "2026-01-31T10:00+00:00"
+    assert checks.all([*timed("2026-02-01T10:00"), correction], data={"time": "when"}) == []
+    assert checks.all(timed(None)) == []
+    uncut = {"time": "when", "test_fraction": 0, "validation_fraction": 0}
+    assert checks.all(timed(None), data=uncut) == []
 
 
 def test_a_label_the_spec_lacks_is_an_error_with_its_count(checks: Checks) -> None:

@@ -45,6 +45,7 @@ __all__ = [
 _CHECKS: tuple[Callable[[Survey], Iterator[Finding]], ...] = (
     single.unreadable,
     single.remarks,
+    single.times,
     single.single_rows,
     labels.balance,
     labels.spellings,

@@ -9,10 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from tunewright.config.tool_list import UnfitTool, name_of, plain_tool, same_tools
+from tunewright.data.corrections import version_of_correction
 from tunewright.data.job import Job, Limit
 from tunewright.data.label_sets import unknown_labels
 from tunewright.data.language import language_of
 from tunewright.data.mojibake import lost_characters, mojibake
+from tunewright.data.times import kind_of_time
 from tunewright.models.chat import ChatTemplate, token_counter
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, Task
@@ -38,6 +40,8 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
         "D024": damage,
         "D031": weights,
     }
+    if job.data.time:
+        checks["D010"] = kind_of_row_time
     task = job.task
     if task:
         checks["D030"] = lambda example: ("tool call",) if is_untaught_call(task, example) else ()
@@ -57,6 +61,18 @@ def row_checks(job: Job) -> dict[str, RowCheck]:
 def weights(example: Example) -> tuple[str, ...]:
     """The weight of a row, if it does not count once."""
     return () if example.importance == 1 else (f"{example.importance:g}",)
+
+
+NO_TIME = "no time"
+"""In place of a time's kind."""
+
+
+def kind_of_row_time(example: Example) -> tuple[str, ...]:
+    """The kind of a row's time. Not a fault by itself; the rows are compared later. That of a correction fits all."""
+    kind = kind_of_time(example)
+    if kind is None:
+        return (NO_TIME,)
+    return () if version_of_correction(example.meta.source) else (kind,)
 
 
 def is_untaught_call(task: Task, example: Example) -> bool:

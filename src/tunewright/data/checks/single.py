@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tunewright.data.checks.kinds import KINDS, Finding, FindingPlace, places
+from tunewright.data.checks.rows import NO_TIME
 from tunewright.data.checks.scan import FIRST, Hits, RowTally
 from tunewright.data.checks.survey import Split, Survey
 from tunewright.data.readers.base import CALL
@@ -196,3 +197,27 @@ def remarks(survey: Survey) -> Iterator[Finding]:
                 share = times / max(len(split.table), times)
                 places = tuple(FindingPlace(note.where, note.reason) for note in first)
                 yield Finding("D010", severity, what, KINDS["D010"].fix, places, times, share, name)
+
+
+def times(survey: Survey) -> Iterator[Finding]:
+    """D010: rows without a time that can be compared with the others', so that the split can't tell the newest."""
+    data, train = survey.job.data, survey.train
+    hits = train.hits.get("D010", Hits())
+    kinds = Counter({kind: count for kind, count in hits.kinds.items() if kind != NO_TIME})
+    usual = max(kinds, key=lambda kind: (kinds[kind], kind), default=None)
+    odd = Counter({kind: count for kind, count in hits.kinds.items() if kind != usual})
+    cuts_test = data.test_fraction > 0 and not survey.tests
+    if not odd or not (data.validation_fraction or cuts_test):
+        return
+    most = f", and most have {usual}" if usual else ""
+    what = f"train: {odd.total()} of {len(train.table)} rows have no time to split by: {listed(odd)}{most}"
+    fix = (
+        "Write all times the same way, as ISO 8601 (2026-01-31, 2026-01-31T09:30:00Z) or epoch seconds, or leave "
+        "data.time out."
+    )
+    rows = sorted(row for kind in odd for row in hits.first[kind])[:FIRST]
+    # A frozen test, of which the checks know nothing, takes the place of the part that would be cut off.
+    severity = "error" if data.validation_fraction else "warning"
+    yield Finding(
+        "D010", severity, what, fix, places(train, rows), odd.total(), odd.total() / len(train.table), "train"
+    )

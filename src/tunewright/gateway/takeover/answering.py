@@ -223,8 +223,12 @@ class JobAnswerer:
                 question=seen.question,
             )
             audit.begin_answer(response.status, response.headers, COMPARED_BYTES)
-            async for piece in response.content.iter_any():
-                audit.add_piece(piece)
+            try:
+                async for piece in response.content.iter_any():
+                    audit.add_piece(piece)
+            except (aiohttp.ClientError, TimeoutError):
+                await self._observer.note(audit, "broken")
+                raise
         except BaseException as error:
             if seen.question:
                 seen.question.failed(error)

@@ -7,6 +7,7 @@ llguidance as we do. Log-probabilities are relative to the allowed tokens.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from weakref import finalize
 
@@ -58,7 +60,8 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 
 
 class VllmModel:
-    """A vLLM server of one bundle. `close`, or the end of the last reference, ends the server.
+    """A vLLM server of one bundle. `close`, or the end of the last reference, ends the server, and waits for its end
+    unless that would block an event loop.
 
     Args:
         folder: a Hugging Face folder with 16-bit weights.
@@ -372,4 +375,10 @@ def _end(process: subprocess.Popen[bytes], client: httpx.Client) -> None:
     client.close()
     assert process.stdin
     process.stdin.close()
-    process.wait()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        process.wait()
+    else:
+        # The end of a request may drop the last reference. vLLM has 20 s to end, and the loop has other requests.
+        Thread(target=process.wait, name="vllm-end").start()

@@ -15,7 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.inference.runtimes.openvino.encoder_graph import EightBits, EncoderWeights, read_encoder_graph
-from tunewright.inference.runtimes.vnni.library import LANES, EncoderShape, address, free_in, library, reason_against
+from tunewright.inference.runtimes.vnni.library import (
+    LANES,
+    KernelEncoderShape,
+    address,
+    free_in,
+    library,
+    reason_against,
+)
 
 _GROUP = 64
 """Activations that are quantised together, as in OpenVINO."""
@@ -117,9 +124,9 @@ class VnniEncoder:
         library().encoder_pack(self._model, layer, kind, at, len(levels), *given)
 
 
-def _shape(weights: EncoderWeights) -> EncoderShape:
+def _shape(weights: EncoderWeights) -> KernelEncoderShape:
     first = weights.layers[0]
-    return EncoderShape(
+    return KernelEncoderShape(
         layers=len(weights.layers),
         hidden=weights.words.levels.shape[1],
         heads=first.heads,

@@ -76,7 +76,7 @@ class KernelAdapter(ctypes.Structure):
     _fields_ = (("rank", c_int), ("matrices", POINTER(Thin)))
 
 
-class EncoderShape(ctypes.Structure):
+class KernelEncoderShape(ctypes.Structure):
     """`Shape` in `encoder.c`."""
 
     _fields_ = (
@@ -95,7 +95,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "network_copy": (None, [c_void_p, c_int, c_int]),
     "network_spent": (None, [c_void_p, POINTER(c_double)]),
     "network_free": (None, [c_void_p]),
-    "encoder_new": (c_void_p, [POINTER(EncoderShape), *[c_void_p] * 5]),
+    "encoder_new": (c_void_p, [POINTER(KernelEncoderShape), *[c_void_p] * 5]),
     "encoder_layer": (None, [c_void_p, c_int, *[c_void_p] * 4]),
     "encoder_pack": (None, [c_void_p, *[c_int] * 4, *[c_void_p] * 4]),
     "encoder_forward": (None, [*[c_void_p] * 2, c_int, *[c_void_p] * 3]),
