@@ -1,4 +1,4 @@
-"""Our own kernels for encoders: they answer like torch, the same whoever else asks, and take only graphs they know."""
+"""Our own kernels for encoders: their answers, which depend on no other request, and the graphs that they take."""
 
 from __future__ import annotations
 
@@ -139,6 +139,23 @@ def _crossed(root: ElementTree.Element) -> None:
     one.attrib["from-layer"], other.attrib["from-layer"] = other.attrib["from-layer"], one.attrib["from-layer"]
 
 
+def _scaled_by_many(root: ElementTree.Element) -> None:
+    """Attention's scale is a vector."""
+    edges = list(root.iterfind("edges/edge"))
+    nodes = {each.attrib["id"]: each for each in root.iterfind("layers/layer")}
+    scale = next(
+        each
+        for each in edges
+        if nodes[each.attrib["to-layer"]].attrib["type"] == "ScaledDotProductAttention"
+        and each.attrib["to-port"] == "4"
+    )
+    scale.attrib["from-layer"] = next(
+        number
+        for number, node in nodes.items()
+        if (about := node.find("data")) is not None and about.get("shape") == "1, 1, 64"
+    )
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -148,6 +165,7 @@ def _crossed(root: ElementTree.Element) -> None:
         _without("ScaledDotProductAttention", "causal", "true"),
         _without("ReduceMean", "keep_dims", "true"),
         _crossed,
+        _scaled_by_many,
     ],
 )
 def test_of_a_graph_that_computes_something_else_nothing_is_taken(
@@ -188,7 +206,13 @@ def test_sizes_that_the_kernels_would_misread_are_openvinos(
 
 def test_a_file_that_is_no_graph_is_left_to_openvino(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"no")
-    for content in ("", "no", "<net/>", "<net><layers><layer id='0' type='Result'/></layers><edges/></net>"):
+    for content in (
+        "",
+        "no",
+        '<?xml version="1.0" encoding="none"?><net/>',
+        "<net/>",
+        "<net><layers><layer id='0' type='Result'/></layers><edges/></net>",
+    ):
         (tmp_path / OPENVINO).write_text(content, "utf-8")
         assert read_encoder_graph(tmp_path / OPENVINO) is None
 

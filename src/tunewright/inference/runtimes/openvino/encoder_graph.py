@@ -1,7 +1,7 @@
 """Reads the weights of an encoder of BERT's kind from the graph that OpenVINO runs.
 
-The graph is followed from its result back to its input, and each step must be the one that such an encoder has. So what
-is found computes what the graph computes, whoever wrote it; of any other graph nothing is read.
+The graph is followed from its result back to its input, and each step must be the one that such an encoder has. A graph
+with any other step gives no weights.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def read_encoder_graph(file: Path) -> EncoderWeights | None:
     """
     try:
         return _weights(_graph(file))
-    except (_Unlike, OSError, ValueError, KeyError, ElementTree.ParseError):
+    except (_Unlike, OSError, ValueError, TypeError, LookupError, ElementTree.ParseError):
         return None
 
 
