@@ -134,10 +134,11 @@ def _files_below(folder: Path) -> list[SourceFile]:
 def _is_file(path: Path, unread: list[Path]) -> bool:
     """Whether a path is a file. A link that leads nowhere is added to `unread`."""
     # Path's methods raise where a link leads to a place that this user may not look at.
-    is_there = os.path.exists(path)  # noqa: PTH110
-    if not is_there and path.is_symlink():
+    if os.path.isfile(path):  # noqa: PTH113
+        return True
+    if not os.path.exists(path) and path.is_symlink():  # noqa: PTH110
         unread.append(path)
-    return is_there and path.is_file()
+    return False
 
 
 def _may_list(folder: Path, unread: list[Path]) -> bool:

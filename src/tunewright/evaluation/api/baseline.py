@@ -142,7 +142,7 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
                 else:
                     measured[name] = _Measured(*_read(task, kept))
                 continue
-            limit = _limit(spec, name, budgets)
+            limit = _set_limit(spec, name, budgets)
             say(f"  {len(asked.questions):,} questions to {name} at {settings.url}, for ${limit:,.2f} at most")
             replies = collect_replies(endpoints[name], asked, paid, budgets[name])
             measured[name] = _Measured(*_read(task, replies), asked, replies)
@@ -150,7 +150,7 @@ def run_baseline(spec: Spec, inputs: Mapping[str, Path], output: Output) -> None
         for name, each in measured.items():
             lower = None
             if each.asked:
-                _limit(spec, name, budgets)
+                _set_limit(spec, name, budgets)
                 lower = _try_lower_effort(spec, name, endpoints[name], each, paid, budgets[name])
             usd = budgets[name].spent if name in budgets else 0.0
             summaries[name] = _summary(spec, name, dataset, each.records, each.rows, book, lower) | {"usd": usd}
@@ -201,8 +201,8 @@ def _was_measured(name: str, runs: Path) -> bool:
     return any(name in (*each.get("apis", ()), *each.get("left_out", ())) for each in earlier)
 
 
-def _limit(spec: Spec, name: str, budgets: Mapping[str, Budget]) -> float:
-    """What an API may cost, in USD: all that the others have not spent. It becomes the limit of its budget."""
+def _set_limit(spec: Spec, name: str, budgets: Mapping[str, Budget]) -> float:
+    """Let an API cost all that the others have not spent. Returns that, in USD."""
     others = sum(each.spent for other, each in budgets.items() if other != name)
     budgets[name].limit = max(spec.baseline.budget_usd - others, 0.0)
     return budgets[name].limit

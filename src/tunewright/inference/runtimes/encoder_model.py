@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tunewright.core.threads import threads as default_threads
 from tunewright.inference.runtimes.beside import Beside
-from tunewright.inference.runtimes.vnni.encoder import VnniEncoder
+from tunewright.inference.runtimes.vnni.encoder import GROUP, VnniEncoder
 
 # OpenVINO reports its import to Google Analytics. Without this module it uses a stub that reports nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -33,9 +33,6 @@ INPUT = "input_ids"
 """The graph's input: [texts, tokens], int64."""
 AT_ONCE = 64
 """Texts in one pass."""
-_GROUP = 64
-"""Activations that are quantised together. With 384 inputs, one group of all is no faster and has twice the error
-(all-MiniLM-L6, BANKING77)."""
 
 
 class EncoderModel:
@@ -108,7 +105,7 @@ def _openvino(folder: Path, threads: int | None) -> Any:
 
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(_GROUP),
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP),
         "NUM_STREAMS": "1",
     }
     if threads:

@@ -348,8 +348,6 @@ INLINE Seen in_block(Seen of_sequence, int block) {
 
 INLINE int is_whole(Seen s) { return s.first <= 0 && s.end >= TOKENS; }
 
-INLINE __mmask16 lanes_below(int end) { return end >= LANES ? 0xffff : end <= 0 ? 0 : (1 << end) - 1; }
-
 /* Of the 16 tokens from `at` on. */
 INLINE __mmask16 lanes_of(Seen s, int at) { return lanes_below(s.end - at) & ~lanes_below(s.first - at); }
 

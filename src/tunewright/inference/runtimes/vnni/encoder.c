@@ -198,12 +198,12 @@ static float softmax(float *scores, int count, float scale) {
     const __m512 least = _mm512_set1_ps(-INFINITY);
     __m512 most = least, sum = _mm512_setzero_ps();
     for (int t = 0; t < count; t += LANES) {
-        const __mmask16 lanes = count - t >= LANES ? 0xffff : (1 << (count - t)) - 1;
+        const __mmask16 lanes = lanes_below(count - t);
         most = _mm512_max_ps(most, _mm512_mask_loadu_ps(least, lanes, scores + t));
     }
     const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most)), by = _mm512_set1_ps(scale);
     for (int t = 0; t < count; t += LANES) {
-        const __mmask16 lanes = count - t >= LANES ? 0xffff : (1 << (count - t)) - 1;
+        const __mmask16 lanes = lanes_below(count - t);
         const __m512 x = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(scores + t), top), by);
         const __m512 share = _mm512_maskz_mov_ps(lanes, power_of_two(x, POWER_5, 5, 1));
         sum = _mm512_add_ps(sum, share);

@@ -210,6 +210,9 @@ INLINE __m512 most_of(const float *v, int count) {
     return most;
 }
 
+/* The numbers of a register before `end`. */
+INLINE __mmask16 lanes_below(int end) { return end >= LANES ? 0xffff : end <= 0 ? 0 : (1 << end) - 1; }
+
 static void quantise(const float *v, Rows *x, int row) {
     const int groups = x->inputs / x->group;
     float whole = 0;
