@@ -53,9 +53,10 @@ def run(
 @app.command("schema")
 def schema() -> None:
     """Print the JSON Schema of gateway.yaml."""
+    from tunewright.config.descriptions import described_schema
     from tunewright.gateway.config import GatewaySpec
 
-    print_json(GatewaySpec.model_json_schema())
+    print_json(described_schema(GatewaySpec))
 
 
 @app.command("mode")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
+from tunewright.config.descriptions import described_schema
 from tunewright.config.record_schema import record_schema
 from tunewright.config.sections import (
     ApiSpec,
@@ -414,7 +415,7 @@ def source_kind(key: str) -> SourceKind:
 
 def spec_schema() -> dict[str, Any]:
     """The JSON Schema of `tunewright.yaml`, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Spec.model_json_schema()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described_schema(Spec)}
 
 
 def spec_sha256(spec: Spec, *sections: str) -> str:

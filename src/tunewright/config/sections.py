@@ -81,11 +81,10 @@ Effort = Annotated[str, Field(pattern=r"^[a-z]{1,20}$")] | None
 
 
 class Section(BaseModel):
-    """A section of the spec. It refuses unknown keys, and the docstring of a field becomes its description."""
+    """A section of the spec. It refuses unknown keys. The docstring of a field is its description in the JSON Schema
+    (`tunewright.config.descriptions`)."""
 
-    model_config = ConfigDict(
-        extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 def _labels_as_mapping(value: Any) -> Any:
