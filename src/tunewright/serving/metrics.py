@@ -119,7 +119,7 @@ class Metrics:
                 raise
             finally:
                 self._under_way.dec()
-                route = getattr(scope.get("route"), "path", "other")
+                route = getattr(scope.get("endpoint"), "path", "other")
                 self._requests.labels(route, str(status)).inc()
                 self._latency.labels(route).observe(time.perf_counter() - started)
 

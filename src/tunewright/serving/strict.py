@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from tunewright.core.limits import JSON_DEPTH, JSON_PARTS
@@ -27,30 +24,6 @@ _REASONS = {
 """By the codes of `described`. Its own reasons are about lines of a file."""
 
 
-class StrictRoute(APIRoute):
-    """A route that reads its body as strict JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def strictly(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
-
-        return strictly
-
-
-class _StrictRequest(Request):
-    async def json(self) -> Any:
-        """Raises:
-        json.JSONDecodeError: it is no JSON.
-        HTTPException: it is JSON that the standard does not allow.
-        """
-        if not hasattr(self, "_json"):
-            body = await self.body()
-            self._json = await _read_in_thread(body) if len(body) > _LARGE else read_json(body)
-        return self._json
-
-
 _PARTS = (b"[", b"{", b",")
 _LARGE = 1 << 20
 """Bytes of a body above which a thread reads it."""
@@ -58,13 +31,20 @@ _READER = ThreadPoolExecutor(1, "large-bodies")
 """That thread. There is only one, because malloc keeps free memory for each thread: 100 MB for a pool's threads."""
 
 
-async def _read_in_thread(body: bytes) -> Any:
-    """As `read_json`. Other requests get a turn in between: 20 MB take a tenth of a second."""
+async def read_body(body: bytes) -> Any:
+    """As `read_json`. While it reads a large body, other requests get a turn: 20 MB take a tenth of a second."""
+    if len(body) <= _LARGE:
+        return read_json(body)
     return await asyncio.get_running_loop().run_in_executor(_READER, read_json, body)
 
 
 def read_json(body: bytes) -> Any:
-    """The value of a body; raises as `_StrictRequest.json`."""
+    """The value of a body.
+
+    Raises:
+        json.JSONDecodeError: it is no JSON.
+        HTTPException: it is JSON that the standard does not allow, or too much of it.
+    """
     # Counted before reading, which keeps all other requests waiting: 20 MB of [] take five seconds.
     if sum(map(body.count, _PARTS)) > JSON_PARTS:
         raise HTTPException(400, f"body: it has more than {JSON_PARTS:,} commas and brackets")

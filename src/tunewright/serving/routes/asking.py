@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
-from fastapi import Request
-from fastapi.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from tunewright.inference.predictors import Answer, Pieces
 from tunewright.serving.conversations import UnfitMessages, one_text, require_text

@@ -1,6 +1,6 @@
 """OpenAI's routes: /v1/chat/completions, /v1/completions and /v1/responses, in one piece or streamed.
 
-They are plain functions, as the plain routes are: FastAPI runs them in worker threads.
+They are plain functions, as the plain routes are, which run in worker threads.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from tunewright.inference.predictors import Token
 from tunewright.serving.engine import finish_reason
@@ -21,12 +21,12 @@ from tunewright.serving.replies import likeliest, log_probabilities
 from tunewright.serving.requests import ChatRequest, CompletionRequest, ResponsesRequest
 from tunewright.serving.routes.asking import answer_to, form_for, question_of, stream_of
 from tunewright.serving.routes.state import served_by
-from tunewright.serving.strict import StrictRoute
+from tunewright.serving.routes.table import RouteTable
 
-router = APIRouter(route_class=StrictRoute)
+ROUTES = RouteTable()
 
 
-@router.post("/v1/chat/completions", response_model=None)
+@ROUTES.post("/v1/chat/completions")
 def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingResponse:
     served = served_by(http)
     question = question_of(http, request, f"chatcmpl-{uuid.uuid4().hex}")
@@ -45,14 +45,14 @@ def chat(http: Request, request: ChatRequest) -> dict[str, Any] | StreamingRespo
     return {**reply, **served.recorder.note(question, answer)}
 
 
-@router.post("/v1/completions", response_model=None)
+@ROUTES.post("/v1/completions")
 def complete(http: Request, request: CompletionRequest) -> dict[str, Any] | StreamingResponse:
     identity = f"cmpl-{uuid.uuid4().hex}"
     form = CompletionForm(identity, request.model, with_usage=request.wants_usage)
     return _answered(http, request.as_chat(), identity, lambda _: form)
 
 
-@router.post("/v1/responses", response_model=None)
+@ROUTES.post("/v1/responses")
 def respond(http: Request, request: ResponsesRequest) -> dict[str, Any] | StreamingResponse:
     identity = uuid.uuid4().hex
     settings = request.model_dump(exclude={"input"}, exclude_none=True, by_alias=True)

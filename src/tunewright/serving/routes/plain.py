@@ -1,13 +1,13 @@
 """The plain routes, one a job: /v1/classify, /v1/extract, /v1/call and /v1/generate.
 
-They are plain functions: FastAPI runs them in worker threads, so that health routes answer while a request is scored.
+They are plain functions, which run in worker threads, so that health routes answer while a request is scored.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 
 from tunewright.auth.keys import Principal
 from tunewright.core.errors import UserError, missing_extra
@@ -20,13 +20,13 @@ from tunewright.serving.forms import tokens_of, usage_block
 from tunewright.serving.recorder import RecordedQuestion
 from tunewright.serving.requests import ClassifyRequest, GenerateRequest
 from tunewright.serving.routes.state import ServerState, client_of, name_of, served_by
-from tunewright.serving.strict import StrictRoute
+from tunewright.serving.routes.table import RouteTable
 from tunewright.tasks.input_form import InputForm
 
-router = APIRouter(route_class=StrictRoute)
+ROUTES = RouteTable()
 
 
-@router.post("/v1/classify")
+@ROUTES.post("/v1/classify")
 def classify(http: Request, request: ClassifyRequest) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "classify")
@@ -36,21 +36,21 @@ def classify(http: Request, request: ClassifyRequest) -> dict[str, Any]:
     return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
 
 
-@router.post("/v1/extract")
+@ROUTES.post("/v1/extract")
 def extract(http: Request, request: RequestInput) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "extract")
     return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
 
 
-@router.post("/v1/call")
+@ROUTES.post("/v1/call")
 def call(http: Request, request: RequestInput) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "call")
     return _reply(served, *served.answer(question, lambda engine: engine.answer(question.prompt)))
 
 
-@router.post("/v1/generate")
+@ROUTES.post("/v1/generate")
 def generate(http: Request, request: GenerateRequest) -> dict[str, Any]:
     served, client = served_by(http), client_of(http)
     question = _question(served, client, request, "generate")

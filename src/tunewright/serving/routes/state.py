@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from fastapi import Request
+from starlette.requests import Request
 
 from tunewright.auth.keys import Principal
 from tunewright.serving.engine import Engine
@@ -108,7 +108,6 @@ def _may_use(principal: Principal | None, model: str) -> bool:
     return principal is None or principal.may_use(model)
 
 
-# Plain functions that routes call: FastAPI resolves its dependencies anew in each request, which takes time.
 def served_by(http: Request) -> ServerState:
     """The state of the server that a request came to."""
     state: ServerState = http.app.state.server
