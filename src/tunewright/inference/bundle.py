@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -25,7 +25,6 @@ from tunewright.inference.checksums import (
     read_checksums,
     require_no_linked_folders,
 )
-from tunewright.inference.predictors import EncoderPredictor, LanguageModel, encoder_predictor, language_model
 from tunewright.inference.runtimes.base import (
     ADAPTER_FOLDER,
     FOLDERS,
@@ -37,12 +36,16 @@ from tunewright.inference.runtimes.base import (
     is_classifier,
     load_runtime,
 )
-from tunewright.models.chat import ChatTemplate
 from tunewright.models.files import read_bytes
 from tunewright.models.linear_model import LINEAR, Ngrams
 from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Task, task_of
 from tunewright.tasks.spans.habits import NONE_KNOWN, Habits
+
+# What answers is imported where it is needed: a server begins to load weights first, and does both at a time.
+if TYPE_CHECKING:
+    from tunewright.inference.predictors import EncoderPredictor, LanguageModel
+    from tunewright.models.chat import ChatTemplate
 
 CASCADE = " → "
 """Separates the names of a cascade's two models."""
@@ -198,6 +201,8 @@ class Bundle:
 
     def predictor(self, model: Runtime) -> LanguageModel | EncoderPredictor:
         """The predictor of its loaded model."""
+        from tunewright.inference.predictors import encoder_predictor
+
         if isinstance(model, ClassifyingRuntime):
             info = self.info
             return encoder_predictor(
@@ -206,6 +211,8 @@ class Bundle:
         return self.language_model(model)
 
     def language_model(self, model: NextTokenRuntime | WritingRuntime) -> LanguageModel:
+        from tunewright.inference.predictors import language_model
+
         return language_model(
             model,
             self.task,
@@ -341,6 +348,8 @@ def load_bundle(
     second = load_bundle(folder / SECOND, verification=of_second) if info.second_below is not None else None
     if is_classifier(info.runtime):
         return Bundle(folder, info, task_of(info.task), None, reader, calibration, second, checksums, verification)
+    from tunewright.models.chat import ChatTemplate
+
     template = ChatTemplate(source, str(folder / "chat_template.jinja"))
     if template.sha256 != info.template_sha256:
         raise UserError(

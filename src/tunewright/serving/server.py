@@ -155,16 +155,10 @@ class EarlyLoad:
         self._warm: Future[Engine] | None = None
 
     def __call__(self, weights: BundleWeights) -> None:
-        """Verify the weights, and begin to load them. Encoders and linear models load at once, and vLLM's process would
-        end with the thread that starts it.
-
-        Raises:
-            UserError: the weights have changed.
-        """
-        if weights.info.runtime not in ("openvino", "openvino-lora"):
-            return
-        weights.verify()
-        self._weights = self._pool.submit(weights.load, self._threads)
+        """Begin to verify the weights, and to load them. Encoders and linear models load at once, and vLLM's process
+        would end with the thread that starts it."""
+        if weights.info.runtime in ("openvino", "openvino-lora"):
+            self._weights = self._pool.submit(self._verified, weights)
 
     def warm_up(self, bundle: Bundle) -> None:
         """Begin to make the engine of a bundle whose weights are being loaded. A second bundle may be vLLM's."""
@@ -175,11 +169,15 @@ class EarlyLoad:
         """The engine of the bundle.
 
         Raises:
-            UserError: its weights can't be loaded.
+            UserError: its weights have changed, or can't be loaded.
         """
         warm, self._warm = self._warm, None
         self._pool.shutdown(wait=False)
         return warm.result() if warm else self._made(bundle)
+
+    def _verified(self, weights: BundleWeights) -> Runtime:
+        weights.verify()
+        return weights.load(self._threads)
 
     def _made(self, bundle: Bundle) -> Engine:
         from tunewright.serving.engine import Engine
