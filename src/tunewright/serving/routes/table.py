@@ -1,7 +1,7 @@
 """The table of the server's routes: each is a function from a request, and the body it expects, to its reply.
 
-Starlette calls them. FastAPI only describes them (`tunewright.serving.openapi`), because its calling took a seventh of an
-encoder's answer, and its import a fifth of the server's start.
+Starlette calls them. FastAPI only describes them (`tunewright.serving.openapi`), because its calling took a seventh of
+an encoder's answer, and its import a fifth of the server's start.
 """
 
 from __future__ import annotations
