@@ -28,7 +28,7 @@ from tunewright.serving.openapi import openapi_document
 from tunewright.serving.recorder import Recorder
 from tunewright.serving.routes import ENDPOINTS
 from tunewright.serving.routes.state import ServerState
-from tunewright.serving.routes.table import Endpoint
+from tunewright.serving.routes.table import JsonEndpoint
 
 _OTHER_THREADS = 8
 """Threads beside those of the requests under way, for the routes that are always let in."""
@@ -72,14 +72,14 @@ def build_app(
     return app
 
 
-def _document(title: str) -> Endpoint:
+def _document(title: str) -> JsonEndpoint:
     """The route of the interface's description. There is no page of it: it would load scripts of other sites."""
 
     @cache
     def document() -> dict[str, Any]:
         return openapi_document(ENDPOINTS, title)
 
-    return Endpoint("/openapi.json", "GET", lambda _: document())
+    return JsonEndpoint("/openapi.json", "GET", lambda _: document())
 
 
 def _lifespan(threads: Executor, requests: int) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:

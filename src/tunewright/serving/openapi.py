@@ -7,10 +7,10 @@ from types import UnionType
 from typing import Any
 
 from tunewright.serving.errors import REFUSALS
-from tunewright.serving.routes.table import Endpoint
+from tunewright.serving.routes.table import JsonEndpoint
 
 
-def openapi_document(endpoints: Sequence[Endpoint], title: str) -> dict[str, Any]:
+def openapi_document(endpoints: Sequence[JsonEndpoint], title: str) -> dict[str, Any]:
     """The OpenAPI document of some routes."""
     from fastapi import FastAPI  # here: it takes a quarter of a second, and few servers are ever asked
 

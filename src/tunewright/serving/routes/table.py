@@ -32,7 +32,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class JsonEndpoint:
     """A route. Its function takes the `Request`, the parts of the path by name, and its body as `request`. A coroutine
     function runs on the event loop, any other in a worker thread."""
 
@@ -60,17 +60,17 @@ class RouteTable:
     """The routes of a module."""
 
     def __init__(self) -> None:
-        self.endpoints: list[Endpoint] = []
+        self.endpoints: list[JsonEndpoint] = []
 
     def get(self, path: str, *, is_described: bool = True) -> Callable[[_Function], _Function]:
         """Add a function for GET and HEAD."""
-        return self._add(partial(Endpoint, path, "GET", is_described=is_described))
+        return self._add(partial(JsonEndpoint, path, "GET", is_described=is_described))
 
     def post(self, path: str) -> Callable[[_Function], _Function]:
         """Add a function for POST."""
-        return self._add(partial(Endpoint, path, "POST"))
+        return self._add(partial(JsonEndpoint, path, "POST"))
 
-    def _add(self, endpoint: Callable[[_Function], Endpoint]) -> Callable[[_Function], _Function]:
+    def _add(self, endpoint: Callable[[_Function], JsonEndpoint]) -> Callable[[_Function], _Function]:
         def added(function: _Function) -> _Function:
             self.endpoints.append(endpoint(function))
             return function
@@ -81,7 +81,7 @@ class RouteTable:
 class _Handler:
     """An ASGI application of one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, threads: Executor):
+    def __init__(self, endpoint: JsonEndpoint, threads: Executor):
         self.path = endpoint.path
         """For the figures of each route."""
         self._function, self._threads = endpoint.function, threads
