@@ -1,4 +1,4 @@
-"""Reads the weights of an encoder of BERT's kind from the graph that OpenVINO runs.
+"""Reads the weights of an encoder of BERT's or RoBERTa's kind from the graph that OpenVINO runs.
 
 The graph is followed from its result back to its input, and each step must be the one that such an encoder has. A graph
 with any other step gives no weights.
@@ -78,12 +78,20 @@ class EncoderWeights:
     """[vocabulary, hidden]"""
     places: Floats
     """[positions, hidden]: what is added to a token's vector for its position and its type."""
+    padding: int | None
+    """RoBERTa's padding token: it has the position of its own number, the others the positions from the next one on, in
+    their order. None: every token has the position of its place in the text, from 0 on."""
     norm: Norm
     """Of the embeddings."""
     layers: tuple[EncoderLayer, ...]
     head: EightBits
     reads: Reads
     """What the head reads: the mean of the tokens' vectors or the first one, of length one; or each."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens that positions are known for."""
+        return len(self.places) - (0 if self.padding is None else self.padding + 1)
 
     @property
     def is_whole(self) -> bool:
@@ -182,8 +190,8 @@ def _weights(result: _Node) -> EncoderWeights:
     while node.kind == "Add" and (found := _layer(node)):
         node, layer = found
         layers.append(layer)
-    words, places, norm = _embeddings(node)
-    return EncoderWeights(words, places, norm, tuple(reversed(layers)), head, reads)
+    words, places, padding, norm = _embeddings(node)
+    return EncoderWeights(words, places, padding, norm, tuple(reversed(layers)), head, reads)
 
 
 def _linear(node: _Node) -> tuple[_Node, EightBits]:
@@ -295,21 +303,34 @@ def _unspread(node: _Node) -> _Node:
     return whole
 
 
-def _embeddings(node: _Node) -> tuple[EightBits, Floats, Norm]:
-    """(the words, what is added for a position and the only type, the norm)."""
+def _embeddings(node: _Node) -> tuple[EightBits, Floats, int | None, Norm]:
+    """(the words, what is added for a position and the first type, the padding token if positions count from it, the
+    norm)."""
     added, norm = _norm(node)
-    typed, place = added.require("Add")
-    word, kind = typed.require("Add")
+    word, place = added.require("Add")
+    places, positions = _looked_up(place)
+    padding = _padding(positions, len(places.levels))
+    vectors = places.rows
+    if word.kind == "Add":
+        word, kind = word.require("Add")
+        kinds, none = _looked_up(kind)
+        _require_zeros(none)
+        vectors = vectors + kinds.rows[0]
     words, ids = _looked_up(word)
     ids.require("Parameter")
-    places, positions = _looked_up(place)
-    _require_counted(positions, len(places.levels))
-    kinds, none = _looked_up(kind)
-    data, _ = none.require("Broadcast")
+    return words, vectors, padding, norm
+
+
+def _require_zeros(node: _Node) -> None:
+    """Raises:
+    _Unlike: not every token is of the first type.
+    """
+    data, _ = node.require("Broadcast")
     zeros, _ = data.require("GatherElements")
+    if zeros.kind == "Broadcast":
+        zeros, _ = zeros.require("Broadcast")
     if zeros.value.any():
         raise _Unlike
-    return words, places.rows + kinds.rows[0], norm
 
 
 def _looked_up(node: _Node) -> tuple[EightBits, _Node]:
@@ -326,6 +347,33 @@ def _looked_up(node: _Node) -> tuple[EightBits, _Node]:
     return _eight_bits(table, scales), ids
 
 
+def _padding(positions: _Node, most: int) -> int | None:
+    """The token that positions count from; None if they are 0, 1, 2, … up to a text's length.
+
+    Args:
+        most: positions that there are vectors for.
+
+    Raises:
+        _Unlike: they are counted in another way.
+    """
+    if positions.kind == "Slice":
+        _require_counted(positions, most)
+        return None
+    counted, first = positions.require("Add")
+    (product,) = counted.require("Convert")
+    number, mask = product.require("Multiply")
+    same, axis = number.require("CumSum", exclusive="false", reverse="false")
+    axis.require_value(1)
+    (differs,) = mask.require("Convert")
+    ids, padding = differs.require("NotEqual")
+    ids.require("Parameter")
+    token = int(padding.value.item())
+    first.require_value(token)
+    if same is not mask or not 0 <= token < most:
+        raise _Unlike
+    return token
+
+
 def _require_counted(node: _Node, most: int) -> None:
     """Raises:
     _Unlike: the positions are not 0, 1, 2, … up to a text's length.
@@ -333,6 +381,8 @@ def _require_counted(node: _Node, most: int) -> None:
     numbers, start, stop, step, axis = node.require("Slice")
     length, which, first = stop.require("Gather")
     (ids,) = length.require("ShapeOf")
+    if ids.kind == "Convert":
+        (ids,) = ids.require("Convert")
     ids.require("Parameter")
     for constant, value in ((start, 0), (step, 1), (axis, 1), (which, 1), (first, 0)):
         constant.require_value(value)

@@ -1,4 +1,4 @@
-/* The forward pass of an encoder of BERT's kind on processors with AVX-512 VNNI: matrices in int8, all else in float32.
+/* The forward pass of an encoder of BERT's or RoBERTa's kind on processors with AVX-512 VNNI: matrices in int8, all else in float32.
 
    A pass runs the packed tokens of many texts of any lengths, without padding, in one thread; threads run passes beside
    each other. "Row" is a token of the pass. */
@@ -23,6 +23,7 @@ typedef struct {
 
 typedef struct {
     int layers, hidden, heads, width, inner, labels, group, reads;
+    int padding; /* the token that positions count from, and which has that position; -1: they count from 0 */
     float epsilon, scale; /* of norms; of attention */
 } Shape;
 
@@ -314,7 +315,8 @@ void encoder_forward(const Model *m, Buffers *b, int texts, const int64_t *ids, 
     const Shape *s = &m->shape;
     const int tokens = begins[texts];
     for (int i = 0; i < texts; i++)
-        for (int t = begins[i]; t < begins[i + 1]; t++) embed(m, b, t, ids[t], t - begins[i]);
+        for (int t = begins[i], position = s->padding; t < begins[i + 1]; t++)
+            embed(m, b, t, ids[t], s->padding >= 0 && ids[t] == s->padding ? s->padding : ++position);
     read_stream(s, b, 0, tokens, m->norm, m->shift);
     for (int number = 0; number < s->layers; number++) {
         const Layer *layer = m->layer + number;

@@ -49,7 +49,7 @@ class VnniEncoder:
     def __init__(self, weights: EncoderWeights, context: int, threads: int):
         self.threads = threads
         self._labels, self._per_token = len(weights.head.levels), weights.reads == "tokens"
-        self._vocabulary, self._longest = len(weights.words.levels), min(context, len(weights.places))
+        self._vocabulary, self._longest = len(weights.words.levels), min(context, weights.longest)
         tables: list[npt.NDArray[Any]] = [
             weights.words.levels,
             weights.words.scale,
@@ -136,6 +136,7 @@ def _shape(weights: EncoderWeights) -> KernelEncoderShape:
         labels=len(weights.head.levels),
         group=GROUP,
         reads=_READS.index(weights.reads),
+        padding=-1 if weights.padding is None else weights.padding,
         epsilon=weights.norm.epsilon,
         scale=first.scale,
     )
@@ -150,7 +151,7 @@ def _fit(weights: EncoderWeights) -> bool:
     return (
         0 < first.width <= _MOST_WIDTH
         and first.width % LANES == 0
-        and min(*sides, len(weights.places)) > 0
+        and min(*sides, weights.longest) > 0
         and not any(side % GROUP for side in sides)
     )
 

@@ -80,7 +80,10 @@ class KernelEncoderShape(ctypes.Structure):
     """`Shape` in `encoder.c`."""
 
     _fields_ = (
-        *((name, c_int) for name in ("layers", "hidden", "heads", "width", "inner", "labels", "group", "reads")),
+        *(
+            (name, c_int)
+            for name in ("layers", "hidden", "heads", "width", "inner", "labels", "group", "reads", "padding")
+        ),
         *((name, c_float) for name in ("epsilon", "scale")),
     )
 
