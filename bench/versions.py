@@ -27,6 +27,7 @@ from kernels import CLIENTS, package
 
 import tunewright
 from tunewright.core.artifacts import read_jsonl
+from tunewright.inference.bundle import read_info
 from tunewright.serving.child import running_server
 
 ALONE, TOGETHER, STARTS = 60, 120, 7
@@ -39,16 +40,19 @@ Figures = tuple[float, float]
 
 
 class Client:
-    """A connection to a server that is kept."""
+    """A connection to a server that is kept.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        self._reader, self._writer = reader, writer
+    Args:
+        kind: of the task, which is the name of its route.
+    """
+
+    def __init__(self, kind: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._kind, self._reader, self._writer = kind, reader, writer
 
     async def ask(self, text: str) -> None:
         body = json.dumps({"text": text}).encode()
-        head = (
-            f"POST /v1/classify HTTP/1.1\r\nhost: here\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-        )
+        head = f"POST /v1/{self._kind} HTTP/1.1\r\nhost: here\r\ncontent-type: application/json"
+        head += f"\r\ncontent-length: {len(body)}"
         self._writer.write(f"{head}\r\n\r\n".encode() + body)
         answer = await self._reader.readuntil(b"\r\n\r\n")
         if not answer.startswith(b"HTTP/1.1 200"):
@@ -56,9 +60,9 @@ class Client:
         await self._reader.readexactly(int(answer.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
 
 
-async def connected(address: str, count: int) -> list[Client]:
+async def connected(kind: str, address: str, count: int) -> list[Client]:
     host, _, port = address.removeprefix("http://").partition(":")
-    return [Client(*await asyncio.open_connection(host, int(port))) for _ in range(count)]
+    return [Client(kind, *await asyncio.open_connection(host, int(port))) for _ in range(count)]
 
 
 async def turn(clients: list[Client], texts: Iterator[str]) -> Figures:
@@ -78,9 +82,9 @@ async def turn(clients: list[Client], texts: Iterator[str]) -> Figures:
     return median(times), TOGETHER / (time.perf_counter() - began)
 
 
-async def compare(servers: dict[str, str], texts: Iterator[str], seconds: float) -> dict[str, list[Figures]]:
+async def compare(kind: str, servers: dict[str, str], texts: Iterator[str], seconds: float) -> dict[str, list[Figures]]:
     """The figures of every turn of each server."""
-    clients = {name: await connected(address, CLIENTS) for name, address in servers.items()}
+    clients = {name: await connected(kind, address, CLIENTS) for name, address in servers.items()}
     for each in clients.values():
         for _ in range(3):
             await turn(each, texts)
@@ -111,7 +115,7 @@ def main(bundle: Path, file: Path, commit: str, seconds: float) -> None:
         for name, home in homes.items():
             with package(home):
                 servers[name] = stack.enter_context(running_server(bundle))
-        turns = asyncio.run(compare(servers, texts, seconds))
+        turns = asyncio.run(compare(read_info(bundle).task.kind, servers, texts, seconds))
     print(f"| | one client | {CLIENTS} clients | ready after |")
     for name, figures in turns.items():
         alone, many = (median(each) for each in zip(*figures, strict=True))

@@ -18,6 +18,7 @@ from tests.conftest import LABELS
 from tests.fixtures.encoders import FAMILIES, WINDOW, build, local, with_pooling, write_encoder
 from tunewright.inference.runtimes.encoder_model import OPENVINO, EncoderModel
 from tunewright.inference.runtimes.openvino.encoder_graph import read_encoder_graph
+from tunewright.inference.runtimes.vnni import encoder
 from tunewright.inference.runtimes.vnni.encoder import VnniEncoder, _fit
 
 pytestmark = [pytest.mark.model, pytest.mark.may_skip, pytest.mark.usefixtures("kernels_here")]
@@ -103,6 +104,31 @@ def test_an_answer_does_not_depend_on_the_others_or_on_threads(
     with ThreadPoolExecutor(4) as clients:
         for found in clients.map(two.logits, [asked] * 8):
             assert all(np.array_equal(a, b) for a, b in zip(alone, found, strict=True))
+
+
+@pytest.mark.parametrize("reads", READS)
+def test_threads_without_a_text_help_with_a_long_one_and_change_no_bit(
+    made: Callable[..., tuple[Path, Any]], reads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = made("bert", reads)
+    monkeypatch.setattr(encoder, "_SHARE", WINDOW // 4)
+    helped: list[int] = []
+    monkeypatch.setattr(
+        VnniEncoder,
+        "_help",
+        lambda self, buffers, help=VnniEncoder._help: (help(self, buffers), helped.append(buffers)),
+    )
+    asked = [texts((length,)) for length in (WINDOW, 31, WINDOW - 1, 63, 5)]
+    alone = [kernels(folder).logits(each)[0] for each in asked]
+    assert not helped
+    two = kernels(folder, 2)
+    for _ in range(100):
+        assert all(np.array_equal(two.logits(each)[0], by) for each, by in zip(asked, alone, strict=True))
+    assert helped
+    three = kernels(folder, 3)
+    with ThreadPoolExecutor(5) as clients:  # more of them than threads, so some wait until a helper leaves
+        for found in clients.map(lambda _: [three.logits(each)[0] for each in asked], range(100)):
+            assert all(np.array_equal(a, b) for a, b in zip(found, alone, strict=True))
 
 
 def test_what_the_runtime_answers_is_the_kernels(made: Callable[..., tuple[Path, Any]]) -> None:

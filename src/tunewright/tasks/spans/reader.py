@@ -70,7 +70,7 @@ class SpanReader:
         rows = np.asarray(logits, np.float64)
         self._scores = log_softmax(rows[self._tokens, : tags.size])
         self._first: Floats = rows[0]
-        begin, end = seams(offsets, text)
+        begin, end = seams(places, text)
         self._begin = [begin[number] for number in self._tokens]
         self._end = [end[number] for number in self._tokens]
         self._path = best_tags(self._in_one_line(), self._begin, self._end)
@@ -140,7 +140,8 @@ class SpanReader:
         """Some tokens as a piece of a field's likeliest kind; None if they can't be read as a value of the field."""
         if field.path in self._set.habits.one_line and self._line[first] != self._line[last]:
             return None
-        return self._piece(max(self._kinds(field), key=lambda kind: self._scores[first, kind.begin]), first, last)
+        kinds = self._set.kinds_of[field.path]
+        return self._piece(max(kinds, key=lambda kind: self._scores[first, kind.begin]), first, last)
 
     @functools.cached_property
     def _line(self) -> npt.NDArray[np.int64]:
@@ -186,8 +187,12 @@ class SpanReader:
 
     def _expected(self, field: Field) -> float:
         """The expected number of values of a field in the text: the sum of their probabilities."""
-        columns = [kind.begin for kind in self._kinds(field)]
-        return float(np.exp(self._scores[self._begin][:, columns]).sum())
+        return sum(float(self._expected_tags[kind.begin]) for kind in self._set.kinds_of[field.path])
+
+    @functools.cached_property
+    def _expected_tags(self) -> Floats:
+        """The expected number of tokens with each tag, of those that a value may begin with."""
+        return np.asarray(np.exp(self._scores[self._begin]).sum(0))
 
     def best_candidate(self, field: Field, taken: npt.NDArray[np.bool_] | None = None) -> ScoredPiece | None:
         """The likeliest piece that no field takes and that can be read as a value of a field; None if there is none.
@@ -215,7 +220,7 @@ class SpanReader:
         tokens = len(taken)
         if not tokens:
             return
-        kinds = self._kinds(field)
+        kinds = self._set.kinds_of[field.path]
         before = np.cumsum([0, *taken])
         first = np.arange(tokens)[:, None]
         last = first + np.arange(min(_LONGEST, tokens))
@@ -250,16 +255,13 @@ class SpanReader:
                 fits[first, last - first] = True
         return fits
 
-    def _kinds(self, field: Field) -> list[TagKind]:
-        return [kind for kind in self._set.kinds if kind.path == field.path]
-
     def _values(self, kind: TagKind, first: int, last: int) -> Iterator[Any]:
         """The possible values of a piece: by the reading of its tags, then by the field's other readings, the likeliest
         first."""
-        field = self._field(kind)
+        field = self._set.field_of[kind.path]
         piece = self._text[self._places[first][0] : self._places[last][1]]
         spelling = self._set.habits.spellings.get(field.path, {})
-        others = (each for each in self._kinds(field) if each != kind)
+        others = (each for each in self._set.kinds_of[kind.path] if each != kind)
         for each in (kind, *sorted(others, key=lambda each: -float(self._scores[first, each.begin]))):
             reading = read(each.reading, piece, spelling)
             value = None if reading is None else field.fit(reading)
@@ -277,11 +279,7 @@ class SpanReader:
                 result.fields[each.field.path] = chosen
 
     def _in_order(self, result: SpanRecord) -> None:
-        order = {path: n for n, field in enumerate(self._set.fields) for path in (field.path, field.leaf)}
-        result.fields = {path: result.fields[path] for path in sorted(result.fields, key=order.__getitem__)}
-
-    def _field(self, kind: TagKind) -> Field:
-        return next(field for field in self._set.fields if field.path == kind.path)
+        result.fields = {path: result.fields[path] for path in sorted(result.fields, key=self._set.order.__getitem__)}
 
 
 def _score(piece: ScoredPiece) -> float:

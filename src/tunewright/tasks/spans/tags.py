@@ -86,6 +86,14 @@ class TagSet:
     def __init__(self, fields: Sequence[Field], kinds: Sequence[tuple[str, str]], habits: Habits = NONE_KNOWN):
         self.fields, self.habits = list(fields), habits
         self.kinds = [TagKind(*kind, 1 + 2 * number) for number, kind in enumerate(kinds)]
+        self.field_of = {each.path: each for each in fields}
+        """The field of each path."""
+        self.kinds_of: dict[str, list[TagKind]] = {each.path: [] for each in fields}
+        """The kinds of spans of each path."""
+        for kind in self.kinds:
+            self.kinds_of.setdefault(kind.path, []).append(kind)
+        self.order = {path: n for n, each in enumerate(fields) for path in (each.path, each.leaf)}
+        """The number of the field that a path, or the name of a list's values, is of."""
         self.size = 1 + 2 * len(self.kinds)
         """Number of tags. The columns of the choices come after them."""
         self.choices: list[Choice] = []
@@ -200,10 +208,13 @@ def runs(tags: Sequence[int]) -> list[tuple[int, int, int]]:
     return spans
 
 
-def seams(offsets: Offsets, text: str) -> tuple[list[bool], list[bool]]:
+def seams(places: Offsets, text: str) -> tuple[list[bool], list[bool]]:
     """For each token, whether a value may begin with it, and whether one may end with it. A value can't begin or end
-    inside a word, a number, a character, or white space."""
-    places = trimmed(offsets, text)
+    inside a word, a number, a character, or white space.
+
+    Args:
+        places: the results of `trimmed`.
+    """
     begin, end = [], []
     for token, (start, stop) in enumerate(places):
         before = places[token - 1][1] if token else 0

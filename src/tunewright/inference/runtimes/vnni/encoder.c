@@ -1,9 +1,12 @@
 /* The forward pass of an encoder of BERT's or RoBERTa's kind on processors with AVX-512 VNNI: matrices in int8, all else in float32.
 
    A pass runs the packed tokens of many texts of any lengths, without padding, in one thread; threads run passes beside
-   each other. "Row" is a token of the pass. */
+   each other. Threads that have nothing to do may help with a pass: it has steps, and a step has parts that depend on
+   each other in nothing. Its own thread waits for none that does not come. "Row" is a token of the pass. */
 
 #include <math.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "kernels.h"
 
@@ -11,7 +14,8 @@ enum {
     QUERIES = 6,    /* rows of attention at once, times KEYS registers: 24 sums */
     KEYS = 4,       /* registers of tokens, or of numbers of a head, at once */
     MOST_WIDTH = 256, /* of a head */
-    FEW = 64,       /* rows between the two wide matrices, so that what lies between stays in the cache */
+    FEW = 64,       /* rows behind attention at once, so that what lies between the matrices stays in the cache */
+    SPINS = 4000,   /* looks of a waiting thread, about 0.2 ms, before it lets others have its core */
 };
 
 enum { MEAN, FIRST, TOKENS }; /* what the head reads: the texts' mean vectors, their first tokens, or all tokens */
@@ -36,6 +40,7 @@ typedef struct {
     const float *word_scale;  /* [vocabulary] */
     const float *places;      /* [positions, hidden]: what is added for a token's position */
     const float *norm, *shift; /* of the embeddings: [hidden] */
+    atomic_int wanted; /* passes that wait for buffers, which helpers hold */
 } Model;
 
 void encoder_free(Model *model) {
@@ -85,14 +90,28 @@ void encoder_pack(Model *model, int layer, int kind, int at, int outputs, const 
 
 /* ---- the buffers of a pass ---- */
 
-typedef struct {
+typedef struct Buffers Buffers;
+/* A part of a step of `pass`. own: what its thread alone writes. */
+typedef void Step(const Model *model, Buffers *pass, Buffers *own, int part);
+
+struct Buffers {
     Arena arena;
-    float *stream, *qkv, *attended, *wide, *pooled; /* wide: of FEW rows */
+    float *stream, *qkv, *attended, *pooled;
+    Rows narrow, mixed; /* what the matrices read: the stream, attention's results */
+
     float *keys;   /* [width][tokens]: of one head, a row for each number */
     float *shares; /* [QUERIES][tokens] */
-    Rows narrow, mixed, inner; /* what the matrices read: the stream, attention's results, what is between the wide ones */
+    float *wide;   /* of FEW rows, between the two wide matrices */
+    Rows inner;
     long stride; /* from a row's scores, or a number's keys, to the next one's */
-} Buffers;
+
+    int texts, tokens, blocks; /* blocks: parts of the rows behind attention */
+    const int32_t *begins;
+    const Layer *layer;
+    Step *step;
+    _Atomic uint64_t claim; /* the number of the step, its parts, the next part: 32, 16 and 16 bits; 0: no pass */
+    atomic_int done;        /* parts of the step */
+};
 
 void buffers_free(Buffers *b) {
     give_back(&b->arena);
@@ -222,40 +241,38 @@ static float softmax(float *scores, int count, float scale) {
     }
 
 /* Some rows of a text in one head. */
-INLINE void attend(const int rows, const Shape *s, Buffers *b, int first, int count, int head, int row) {
+INLINE void attend(const int rows, const Shape *s, Buffers *pass, Buffers *own, int first, int count, int head, int row) {
     const int attended = s->heads * s->width, width = s->width;
     const long wide = 3L * attended;
-    const float *query = b->qkv + (first + row) * wide + head * width;
-    const float *values = b->qkv + first * wide + 2 * attended + head * width;
-    float *to = b->attended + (long)(first + row) * attended + head * width, by[QUERIES];
+    const float *query = pass->qkv + (first + row) * wide + head * width;
+    const float *values = pass->qkv + first * wide + 2 * attended + head * width;
+    float *to = pass->attended + (long)(first + row) * attended + head * width, by[QUERIES];
     for (int t = 0; t < count; t += KEYS * LANES) {
         const int columns = (count - t + LANES - 1) / LANES;
-#define SCORE(R, C) score(R, C, query, wide, b->keys + t, b->stride, width, b->shares + t)
+#define SCORE(R, C) score(R, C, query, wide, own->keys + t, own->stride, width, own->shares + t)
         COLUMNS(SCORE, columns, rows)
     }
-    for (int r = 0; r < rows; r++) by[r] = softmax(b->shares + r * b->stride, count, s->scale * LOG2_E);
+    for (int r = 0; r < rows; r++) by[r] = softmax(own->shares + r * own->stride, count, s->scale * LOG2_E);
     for (int d = 0; d < width; d += KEYS * LANES) {
         const int columns = (width - d) / LANES;
-#define MIX(R, C) mix(R, C, b->shares, b->stride, values + d, wide, count, by, to + d, attended)
+#define MIX(R, C) mix(R, C, own->shares, own->stride, values + d, wide, count, by, to + d, attended)
         COLUMNS(MIX, columns, rows)
     }
 }
 
 #define ATTEND(COUNT)                                                                                                  \
-    case COUNT: attend(COUNT, s, b, first, count, h, row); break;
+    case COUNT: attend(COUNT, s, pass, own, first, count, head, row); break;
 
-/* Attention of the `count` tokens of a text from `first` on, each to all. */
-static void attention(const Shape *s, Buffers *b, int first, int count) {
+/* Attention of the `count` tokens of a text from `first` on, each to all, in one head. */
+static void attention(const Shape *s, Buffers *pass, Buffers *own, int first, int count, int head) {
     const int attended = s->heads * s->width, parts = (count + QUERIES - 1) / QUERIES;
-    for (int h = 0; h < s->heads; h++) {
-        const float *keys = b->qkv + (long)first * 3 * attended + attended + h * s->width;
-        for (int t = 0; t < count; t++)
-            for (int d = 0; d < s->width; d++) b->keys[d * b->stride + t] = keys[(long)t * 3 * attended + d];
-        for (int p = 0; p < parts; p++) {
-            const int row = (long)count * p / parts;
-            switch ((int)((long)count * (p + 1) / parts) - row) {
-                ATTEND(1) ATTEND(2) ATTEND(3) ATTEND(4) ATTEND(5) ATTEND(6)
-            }
+    const float *keys = pass->qkv + (long)first * 3 * attended + attended + head * s->width;
+    for (int t = 0; t < count; t++)
+        for (int d = 0; d < s->width; d++) own->keys[d * own->stride + t] = keys[(long)t * 3 * attended + d];
+    for (int p = 0; p < parts; p++) {
+        const int row = (long)count * p / parts;
+        switch ((int)((long)count * (p + 1) / parts) - row) {
+            ATTEND(1) ATTEND(2) ATTEND(3) ATTEND(4) ATTEND(5) ATTEND(6)
         }
     }
 }
@@ -309,33 +326,102 @@ static void pool(const Shape *s, Buffers *b, int first, int count) {
     for (int k = 0; k < s->hidden; k++) to[k] *= by;
 }
 
-/* Runs a pass. `ids` must be in the vocabulary, texts in the buffers' and the positions' limits.
-   begins: [texts + 1], the first token of each text. out: [texts or tokens, labels rounded up to whole registers]. */
-void encoder_forward(const Model *m, Buffers *b, int texts, const int64_t *ids, const int32_t *begins, float *out) {
+/* ---- steps, and their parts ---- */
+
+enum { PART_BITS = 16, STEP_BITS = 32, LAST_PART = (1 << PART_BITS) - 1 };
+
+/* Runs the parts that nobody has taken. */
+static int run_parts(const Model *m, Buffers *pass, Buffers *own) {
+    uint64_t claim = atomic_load(&pass->claim);
+    int taken = 0;
+    while ((claim & LAST_PART) < (claim >> PART_BITS & LAST_PART)) {
+        if (!atomic_compare_exchange_weak(&pass->claim, &claim, claim + 1)) continue;
+        pass->step(m, pass, own, claim & LAST_PART);
+        atomic_fetch_add(&pass->done, 1);
+        taken++;
+        claim = atomic_load(&pass->claim);
+    }
+    return taken;
+}
+
+static void look_again(int *looks) {
+    if ((*looks)++ < SPINS) _mm_pause();
+    else sched_yield();
+}
+
+/* Runs a step. What it reads of `pass` does not change until all its parts are done. */
+static void run_step(const Model *m, Buffers *pass, Step *step, int parts) {
+    const uint64_t number = (atomic_load(&pass->claim) >> STEP_BITS) + 1;
+    pass->step = step;
+    atomic_store(&pass->done, 0);
+    atomic_store(&pass->claim, number << STEP_BITS | (uint64_t)parts << PART_BITS);
+    run_parts(m, pass, pass);
+    for (int looks = 0; atomic_load(&pass->done) < parts;) look_again(&looks);
+}
+
+/* Helpers may come to a pass, or leave it, as there is no more to do. */
+void encoder_begin(Buffers *pass) { atomic_store(&pass->claim, 1ull << STEP_BITS); }
+void encoder_end(Buffers *pass) { atomic_store(&pass->claim, 0); }
+
+/* A pass waits for buffers, or no longer does: helpers give theirs back soon. */
+void encoder_wanted(Model *model, int more) { atomic_fetch_add(&model->wanted, more); }
+
+/* Helps with a pass of another thread until it ends, or until a pass waits for buffers. own: buffers without a pass. */
+void encoder_help(const Model *m, Buffers *pass, Buffers *own) {
+    for (int looks = 0; atomic_load(&pass->claim) && !atomic_load(&m->wanted);)
+        if (run_parts(m, pass, own)) looks = 0;
+        else look_again(&looks);
+}
+
+/* A panel of queries, keys and values. */
+static void step_qkv(const Model *m, Buffers *pass, Buffers *own, int part) {
+    panel(&pass->layer->qkv, part, 1, &pass->narrow, pass->tokens, pass->qkv, 0);
+}
+
+/* A head of all texts. */
+static void step_attention(const Model *m, Buffers *pass, Buffers *own, int part) {
+    for (int i = 0; i < pass->texts; i++)
+        attention(&m->shape, pass, own, pass->begins[i], pass->begins[i + 1] - pass->begins[i], part);
+}
+
+/* What is behind attention, of some rows. */
+static void step_rows(const Model *m, Buffers *pass, Buffers *own, int part) {
     const Shape *s = &m->shape;
-    const int tokens = begins[texts];
+    const Layer *layer = pass->layer;
+    const int from = (long)pass->tokens * part / pass->blocks, to = (long)pass->tokens * (part + 1) / pass->blocks;
+    const int rows = to - from, attended = s->heads * s->width;
+    float *stream = pass->stream + (long)from * s->hidden;
+    for (int t = from; t < to; t++) quantise(pass->attended + (long)t * attended, &pass->mixed, t);
+    const Rows mixed = rows_from(&pass->mixed, from), narrow = rows_from(&pass->narrow, from);
+    product(&layer->out, &mixed, rows, stream, 1);
+    read_stream(s, pass, from, to, layer->norm[0], layer->shift[0]);
+    product(&layer->up, &narrow, rows, own->wide, 0);
+    for (int t = 0; t < rows; t++) {
+        gelu(own->wide + (long)t * s->inner, s->inner);
+        quantise(own->wide + (long)t * s->inner, &own->inner, t);
+    }
+    product(&layer->down, &own->inner, rows, stream, 1);
+    read_stream(s, pass, from, to, layer->norm[1], layer->shift[1]);
+}
+
+/* Runs a pass. `ids` must be in the vocabulary, texts in the buffers' and the positions' limits.
+   begins: [texts + 1], the first token of each text. out: [texts or tokens, labels rounded up to whole registers].
+   threads: how many are likely to work on it. */
+void encoder_forward(const Model *m, Buffers *b, int texts, const int64_t *ids, const int32_t *begins, float *out,
+                     int threads) {
+    const Shape *s = &m->shape;
+    const int tokens = begins[texts], least = (tokens + FEW - 1) / FEW, even = (least + threads - 1) / threads * threads;
+    b->texts = texts, b->tokens = tokens, b->begins = begins;
+    b->blocks = even < tokens ? even : tokens;
     for (int i = 0; i < texts; i++)
         for (int t = begins[i], position = s->padding; t < begins[i + 1]; t++)
             embed(m, b, t, ids[t], s->padding >= 0 && ids[t] == s->padding ? s->padding : ++position);
     read_stream(s, b, 0, tokens, m->norm, m->shift);
     for (int number = 0; number < s->layers; number++) {
-        const Layer *layer = m->layer + number;
-        product(&layer->qkv, &b->narrow, tokens, b->qkv, 0);
-        for (int i = 0; i < texts; i++) attention(s, b, begins[i], begins[i + 1] - begins[i]);
-        for (int t = 0; t < tokens; t++) quantise(b->attended + (long)t * s->heads * s->width, &b->mixed, t);
-        product(&layer->out, &b->mixed, tokens, b->stream, 1);
-        read_stream(s, b, 0, tokens, layer->norm[0], layer->shift[0]);
-        for (int from = 0, rows; from < tokens; from += rows) {
-            rows = tokens - from < FEW ? tokens - from : FEW;
-            const Rows some = rows_from(&b->narrow, from);
-            product(&layer->up, &some, rows, b->wide, 0);
-            for (int t = 0; t < rows; t++) {
-                gelu(b->wide + (long)t * s->inner, s->inner);
-                quantise(b->wide + (long)t * s->inner, &b->inner, t);
-            }
-            product(&layer->down, &b->inner, rows, b->stream + (long)from * s->hidden, 1);
-            read_stream(s, b, from, from + rows, layer->norm[1], layer->shift[1]);
-        }
+        b->layer = m->layer + number;
+        run_step(m, b, step_qkv, (b->layer->qkv.outputs + PANEL - 1) / PANEL);
+        run_step(m, b, step_attention, s->heads);
+        run_step(m, b, step_rows, b->blocks);
     }
     if (s->reads != TOKENS)
         for (int i = 0; i < texts; i++) {

@@ -6,8 +6,9 @@ import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 from weakref import finalize
 
@@ -29,6 +30,8 @@ GROUP = 64
 twice the error (all-MiniLM-L6, BANKING77)."""
 _TOKENS = 128
 """Tokens of a pass, or one longer text: more of them leave the core's own cache."""
+_SHARE = 40
+"""Tokens of a pass for each thread that works on it: waking one takes as long as it would save with fewer."""
 _READS = ("mean", "first", "tokens")
 """As `encoder.c` numbers what the head reads."""
 _QKV, _OUT, _UP, _DOWN, _HEAD = range(5)
@@ -38,7 +41,8 @@ _ZERO = 128
 
 
 class VnniEncoder:
-    """An encoder in our own kernels, which runs as many passes beside each other as it has threads. Thread-safe.
+    """An encoder in our own kernels. It runs as many passes beside each other as it has threads, and threads without a
+    pass help with a long one. Thread-safe.
 
     Args:
         weights: of sizes that fit, as `_fit` checks them.
@@ -93,16 +97,21 @@ class VnniEncoder:
             ValueError: a text is empty or too long, or has a token that is not in the vocabulary.
         """
         passes = list(_passes([len(each) for each in sequences]))
-        run = self._workers.map if len(passes) > 1 and self.threads > 1 else map
+        alone = len(passes) == 1 or self.threads == 1
         asked = ([sequences[number] for number in numbers] for numbers in passes)
+        run = map if alone else self._workers.map
         found: list[Any] = [None] * len(sequences)
-        for numbers, rows in zip(passes, run(self._forward, asked), strict=True):
+        for numbers, rows in zip(passes, run(partial(self._forward, alone), asked), strict=True):
             for number, row in zip(numbers, rows, strict=True):
                 found[number] = row
         return found
 
-    def _forward(self, texts: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
-        """The logits of the texts of a pass."""
+    def _forward(self, alone: bool, texts: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        """The logits of the texts of a pass.
+
+        Args:
+            alone: it is the only one of these texts, so idle threads may help.
+        """
         lengths = [len(text) for text in texts]
         ids = np.array([token for text in texts for token in text], np.int64)
         if not 0 < min(lengths) <= max(lengths) <= self._longest or ids.min() < 0 or ids.max() >= self._vocabulary:
@@ -110,13 +119,40 @@ class VnniEncoder:
         begins = np.cumsum([0, *lengths], dtype=np.int32)
         count = len(ids) if self._per_token else len(texts)
         out = np.empty((count, -(-self._labels // LANES) * LANES), np.float32)
-        buffers = self._buffers.get()
+        buffers = self._take_buffers()
         try:
-            library().encoder_forward(self._model, buffers, len(texts), address(ids), address(begins), address(out))
+            helpers = max(0, min(self.threads, len(ids) // _SHARE) - 1) if alone else 0
+            library().encoder_begin(buffers)
+            for _ in range(helpers):
+                self._workers.submit(self._help, buffers)
+            arrays = [address(each) for each in (ids, begins, out)]
+            library().encoder_forward(self._model, buffers, len(texts), *arrays, 1 + helpers)
         finally:
+            library().encoder_end(buffers)
             self._buffers.put(buffers)
         logits = out[:, : self._labels]
         return np.split(logits, begins[1:-1]) if self._per_token else list(logits)
+
+    def _take_buffers(self) -> int:
+        try:
+            return self._buffers.get_nowait()
+        except Empty:
+            library().encoder_wanted(self._model, 1)
+            try:
+                return self._buffers.get()
+            finally:
+                library().encoder_wanted(self._model, -1)
+
+    def _help(self, buffers: int) -> None:
+        """Help with the pass of these buffers, unless others are all taken."""
+        try:
+            own = self._buffers.get_nowait()
+        except Empty:
+            return
+        try:
+            library().encoder_help(self._model, buffers, own)
+        finally:
+            self._buffers.put(own)
 
     def _pack(self, layer: int, kind: int, at: int, matrix: EightBits) -> None:
         levels = matrix.levels.view(np.uint8) ^ _ZERO
