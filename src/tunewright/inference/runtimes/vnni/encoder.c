@@ -375,6 +375,7 @@ void encoder_help(const Model *m, Buffers *pass, Buffers *own) {
 
 /* A panel of queries, keys and values. */
 static void step_qkv(const Model *m, Buffers *pass, Buffers *own, int part) {
+    (void)m, (void)own; /* other steps need them */
     panel(&pass->layer->qkv, part, 1, &pass->narrow, pass->tokens, pass->qkv, 0);
 }
 
