@@ -113,11 +113,13 @@ def test_threads_without_a_text_help_with_a_long_one_and_change_no_bit(
     folder, _ = made("bert", reads)
     monkeypatch.setattr(encoder, "_SHARE", WINDOW // 4)
     helped: list[int] = []
-    monkeypatch.setattr(
-        VnniEncoder,
-        "_help",
-        lambda self, buffers, help=VnniEncoder._help: (help(self, buffers), helped.append(buffers)),
-    )
+    real = VnniEncoder._help
+
+    def counted(self: VnniEncoder, buffers: int) -> None:
+        real(self, buffers)
+        helped.append(buffers)
+
+    monkeypatch.setattr(VnniEncoder, "_help", counted)
     asked = [texts((length,)) for length in (WINDOW, 31, WINDOW - 1, 63, 5)]
     alone = [kernels(folder).logits(each)[0] for each in asked]
     assert not helped

@@ -17,7 +17,6 @@ enum {
     QUERIES = 6,   /* rows of attention at once, times 4 registers */
     TOKENS = 64,   /* of a block of keys and values */
     MOST_WIDTH = 128, /* of a head: wider ones could overflow 32 bits */
-    SPINS = 4000,  /* looks of a waiting thread, about 0.2 ms, before it sleeps and gives its core away */
 };
 
 /* Largest whole numbers. 128 products of two of TOP_QK, or 64 of TOP_VALUE and TOP_SHARE, stay below 2^31. */

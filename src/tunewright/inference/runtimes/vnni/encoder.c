@@ -1,8 +1,9 @@
-/* The forward pass of an encoder of BERT's or RoBERTa's kind on processors with AVX-512 VNNI: matrices in int8, all else in float32.
+/* The forward pass of an encoder of BERT's or RoBERTa's kind on processors with AVX-512 VNNI: matrices in int8, all else
+   in float32.
 
    A pass runs the packed tokens of many texts of any lengths, without padding, in one thread; threads run passes beside
-   each other. Threads that have nothing to do may help with a pass: it has steps, and a step has parts that depend on
-   each other in nothing. Its own thread waits for none that does not come. "Row" is a token of the pass. */
+   each other. A pass has steps, and a step has parts that are independent. The pass's own thread runs them; threads that
+   have nothing to do may come and take some. "Row" is a token of the pass. */
 
 #include <math.h>
 #include <sched.h>
@@ -15,7 +16,6 @@ enum {
     KEYS = 4,       /* registers of tokens, or of numbers of a head, at once */
     MOST_WIDTH = 256, /* of a head */
     FEW = 64,       /* rows behind attention at once, so that what lies between the matrices stays in the cache */
-    SPINS = 4000,   /* looks of a waiting thread, about 0.2 ms, before it lets others have its core */
 };
 
 enum { MEAN, FIRST, TOKENS }; /* what the head reads: the texts' mean vectors, their first tokens, or all tokens */
@@ -241,7 +241,8 @@ static float softmax(float *scores, int count, float scale) {
     }
 
 /* Some rows of a text in one head. */
-INLINE void attend(const int rows, const Shape *s, Buffers *pass, Buffers *own, int first, int count, int head, int row) {
+INLINE void attend(const int rows, const Shape *s, Buffers *pass, Buffers *own, int first, int count, int head,
+                   int row) {
     const int attended = s->heads * s->width, width = s->width;
     const long wide = 3L * attended;
     const float *query = pass->qkv + (first + row) * wide + head * width;
@@ -330,7 +331,7 @@ static void pool(const Shape *s, Buffers *b, int first, int count) {
 
 enum { PART_BITS = 16, STEP_BITS = 32, LAST_PART = (1 << PART_BITS) - 1 };
 
-/* Runs the parts that nobody has taken. */
+/* Runs the parts that nobody has taken; returns how many. */
 static int run_parts(const Model *m, Buffers *pass, Buffers *own) {
     uint64_t claim = atomic_load(&pass->claim);
     int taken = 0;
@@ -411,7 +412,8 @@ static void step_rows(const Model *m, Buffers *pass, Buffers *own, int part) {
 void encoder_forward(const Model *m, Buffers *b, int texts, const int64_t *ids, const int32_t *begins, float *out,
                      int threads) {
     const Shape *s = &m->shape;
-    const int tokens = begins[texts], least = (tokens + FEW - 1) / FEW, even = (least + threads - 1) / threads * threads;
+    const int tokens = begins[texts], least = (tokens + FEW - 1) / FEW;
+    const int even = (least + threads - 1) / threads * threads;
     b->texts = texts, b->tokens = tokens, b->begins = begins;
     b->blocks = even < tokens ? even : tokens;
     for (int i = 0; i < texts; i++)

@@ -18,6 +18,7 @@ enum {
     WIDE = 3,      /* registers of outputs in a panel of a matrix */
     PANEL = WIDE * LANES,
     ROWS = 8,      /* rows at once: 8 x 3 sums take 24 of 32 registers */
+    SPINS = 4000,  /* looks of a waiting thread, about 0.2 ms, before it gives its core away */
 };
 
 static const float TOP_ROW = 127; /* the largest whole number of a row */
