@@ -11,9 +11,10 @@ import time_machine
 from tests.conftest import LABELS, make_spec
 from tunewright.config import Spec
 from tunewright.economics import price_book
+from tunewright.economics.mean_usage import MeanUsage
 from tunewright.evaluation.candidates.cascade import ONE_BY_ONE, Drawing
 from tunewright.evaluation.evidence import VALIDATION, Record
-from tunewright.evaluation.verdict.comparison import Comparison, Usage, compare
+from tunewright.evaluation.verdict.comparison import Comparison, compare
 from tunewright.evaluation.verdict.decision import Verdict, decide
 
 PER_SPLIT = 100
@@ -43,11 +44,16 @@ def evidence_of(served: list[Record], svm: list[Record]) -> dict[str, list[Recor
 
 
 def compared(
-    spec: Spec, evidence: dict[str, list[Record]], *, day: date = DAY, counted: Mapping[str, Usage] | None = None
+    spec: Spec,
+    evidence: dict[str, list[Record]],
+    *,
+    day: date = DAY,
+    counted: Mapping[str, MeanUsage] | None = None,
+    logged: MeanUsage | None = None,
 ) -> Comparison:
     """As of the day on which the built-in prices were read, or of another."""
     with time_machine.travel(datetime.combine(day, time(12), UTC)):
-        return compare(spec, evidence, price_book(spec.price_file), counted)
+        return compare(spec, evidence, price_book(spec.price_file), counted, logged=logged)
 
 
 def verdict(

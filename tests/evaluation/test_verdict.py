@@ -10,8 +10,9 @@ import pytest
 from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
 from tunewright.economics import price_book
+from tunewright.economics.mean_usage import MeanUsage
 from tunewright.evaluation.candidates.cascade import Drawing, Threshold
-from tunewright.evaluation.verdict.comparison import Measured, Usage, compare
+from tunewright.evaluation.verdict.comparison import Measured, compare
 from tunewright.evaluation.verdict.decision import decide
 
 GOOD, POOR = candidate(0.97), candidate(0.7)
@@ -119,9 +120,35 @@ def test_old_prices_are_among_the_reasons() -> None:
 def test_a_prompt_cache_that_nobody_counted_is_among_the_reasons() -> None:
     spec, evidence = make_spec(), evidence_of(GOOD, POOR)
     said = "All of API gpt-4o's prompt is priced as new"
-    for counted, is_said in ((None, True), ({"gpt-4o": Usage(480, 20, 400)}, False)):
+    for counted, is_said in ((None, True), ({"gpt-4o": MeanUsage(480, 20, 400)}, False)):
         reasons = decide(spec, compared(spec, evidence, counted=counted), evidence, parity_passed=True).reasons
         assert any(reason.startswith(said) for reason in reasons) == is_said
+
+
+def test_what_the_api_counted_in_the_log_is_priced_where_it_was_not_asked() -> None:
+    logged = MeanUsage(1500, 30, cached_tokens=1400, reasoning_tokens=20)
+    spec, evidence = make_spec(traffic={"requests_per_month": 1_000_000}), evidence_of(GOOD, POOR)
+    comparison = compared(spec, evidence, logged=logged)
+    today, luna = price_book().api("gpt-4o"), price_book().api("gpt-6-luna")
+    assert (comparison.usage_from, comparison.usage, comparison.uncached) == ("log", logged, "")
+    now, other = comparison.apis["gpt-4o"], comparison.apis["gpt-6-luna"]
+    assert now.cost.usd_per_month == pytest.approx(1e6 * today.usd(1500, 30, 1400))
+    assert other.cost.usd_per_month == pytest.approx(1e6 * luna.usd(1500, 10, 1400)), "nobody knows what it would think"
+    assert other.thinking
+    shown = decide(spec, comparison, evidence, parity_passed=True)
+    assert shown.usd_per_month_now == pytest.approx(1e6 * today.usd(1500, 30, 1400))
+
+
+def test_an_apis_own_count_and_the_specs_go_before_those_of_the_log() -> None:
+    evidence, logged = evidence_of(GOOD, POOR), MeanUsage(1500, 30, 1400, reasoning_tokens=20)
+    asked = compared(make_spec(), evidence, counted={"gpt-4o": MeanUsage(480, 20)}, logged=logged)
+    assert (asked.usage_from, asked.usage) == ("api", MeanUsage(480, 20))
+    longer = compared(make_spec(api={"prompt_tokens": 2000}), evidence, logged=logged)
+    assert (longer.usage_from, longer.usage) == ("spec", MeanUsage(2000, 30, reasoning_tokens=20))
+    assert longer.uncached, "another prompt, of which nobody knows what a cache would hold"
+    shorter = compared(make_spec(api={"completion_tokens": 5}), evidence, logged=logged)
+    assert (shorter.usage_from, shorter.usage) == ("spec", MeanUsage(1500, 5, 1400))
+    assert not shorter.uncached
 
 
 def test_a_cascade_that_would_not_save_money_is_not_recommended() -> None:
@@ -546,7 +573,7 @@ def test_the_cache_of_todays_prompt_is_not_that_of_a_shorter_one() -> None:
     )
     same = candidate(0.98, splits=("test",))
     evidence = evidence_of(POOR, POOR) | {"api": same, "api short": same}
-    comparison = compared(spec, evidence, counted={"gpt-4o": Usage(1500, 5, 1408)})
+    comparison = compared(spec, evidence, counted={"gpt-4o": MeanUsage(1500, 5, 1408)})
     today, luna = price_book().api("gpt-4o"), price_book().api("gpt-6-luna")
     cost = {name: each.cost.usd_per_month for name, each in comparison.apis.items()}
     assert cost["gpt-4o"] == pytest.approx(1e6 * today.usd(1500, 5, 1408))

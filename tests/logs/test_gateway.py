@@ -81,6 +81,14 @@ def test_only_known_counts_are_read(usage: Any, counts: TokenCounts | None) -> N
     assert exchange(usage).usage == counts
 
 
+@pytest.mark.parametrize("is_estimated", [True, "True", False, None])
+def test_counts_that_the_gateway_estimated_are_not_called_the_apis(is_estimated: Any) -> None:
+    counts = {"prompt_tokens": 3, "answer_tokens": 2}
+    (call,) = exchange_calls({**EXCHANGE, "usage": counts, "choices": [], "usage_is_estimated": is_estimated})
+    assert call.usage == TokenCounts(3, 2), "a bill counts them all the same"
+    assert call.meta.get("usage") == (None if is_estimated else counts)
+
+
 def test_only_calls_of_a_named_tool_are_read() -> None:
     track = {"id": "t1", "name": "track", "arguments": '{"id": "A-1"}'}
     call = exchange(

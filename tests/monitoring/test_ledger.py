@@ -136,7 +136,10 @@ def test_what_is_passed_on_is_paid_by_the_tokens_of_the_cascades_verdict(store: 
     assert found.own_usd == pytest.approx(24 * MACHINE + 1000 * KEPT + found.api_usd / 4)
 
 
-COUNTED = {"prompt_tokens": 600.0, "answer_tokens": 30.0, "cached_tokens": 100.0, "cache_write_tokens": 0.0}
+COUNTED = {
+    **{"prompt_tokens": 600.0, "answer_tokens": 30.0, "cached_tokens": 100.0},
+    **{"cache_write_tokens": 0.0, "reasoning_tokens": 0.0},
+}
 
 
 @pytest.mark.parametrize("version", ["a", "gone"])
@@ -165,6 +168,8 @@ def test_what_is_passed_on_is_paid_at_the_api_to_which_the_cascade_leaves_its_re
     [
         ("letters", {}, 800 * 2.5 + 10 * 10),
         ("letters", {"prompt_tokens": 2000}, 2000 * 2.5 + 10 * 10),
+        ("log", {}, 500 * 2.5 + 300 * 1.25 + 10 * 10),
+        ("log", {"prompt_tokens": 2000}, 2000 * 2.5 + 10 * 10),
         ("model", {}, 500 * 2.5 + 20 * 10),
         ("api", {}, 500 * 2.5 + 300 * 1.25 + 10 * 10),
         ("api", {"prompt_tokens": 2000}, 500 * 2.5 + 300 * 1.25 + 10 * 10),
@@ -173,7 +178,7 @@ def test_what_is_passed_on_is_paid_at_the_api_to_which_the_cascade_leaves_its_re
 def test_a_request_to_the_api_has_the_tokens_that_the_verdict_counts(
     store: Store, tmp_path: Path, usage_from: str, settings: dict[str, Any], usd: float
 ) -> None:
-    judged(tmp_path, usage_from=usage_from, cached_tokens=300.0 if usage_from == "api" else 0.0)
+    judged(tmp_path, usage_from=usage_from, cached_tokens=300.0 if usage_from in ("api", "log") else 0.0)
     found = of(store, tally(date(2026, 11, 2), 1000), folder=tmp_path, api=settings)
     assert found.total.api_usd == pytest.approx(1000 * usd / 1e6)
 

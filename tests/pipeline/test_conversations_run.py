@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.model, pytest.mark.usefixtures("forked_steps")]
 NAME = "tickets"
 TEACHER = "gpt-4o-mini"
 SYSTEM = {"role": "system", "content": "You route tickets.  Be brief.\n"}
+COUNTED = {"prompt_tokens": 900, "completion_tokens": 12, "prompt_tokens_details": {"cached_tokens": 800}}
 ASKED = {"role": "assistant", "content": "What can I do?"}
 
 
@@ -42,7 +43,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
         for label in LABELS
     ]
     lines = [
-        json.dumps({"request": {"model": TEACHER, "messages": asked}, "response": {"choices": [{"message": answer}]}})
+        json.dumps(
+            {
+                "request": {"model": TEACHER, "messages": asked},
+                "response": {"choices": [{"message": answer}], "usage": COUNTED},
+            }
+        )
         for *asked, answer in rows
     ]
     (folder / "train.jsonl").write_text("\n".join(lines), "utf-8")
@@ -76,6 +82,18 @@ def test_the_verdict_says_that_right_means_the_apis_answers(done: tuple[Path, di
     assert report["verdict"]["sentence"].endswith(said)
     assert any("no model can be shown to be better" in each for each in report["verdict"]["reasons"])
     assert said in (latest / "verdict" / "report.md").read_text("utf-8")
+
+
+def test_the_verdict_prices_what_the_api_counted_in_the_log(done: tuple[Path, dict[str, Any]]) -> None:
+    latest, report = done
+    comparison = report["comparison"]
+    assert comparison["usage_from"] == "log"
+    assert comparison["usage"]["prompt_tokens"] == 900
+    assert comparison["apis"]["gpt-4o"]["cost"]["usd_per_month"] == pytest.approx(100 * 2.5 + 800 * 1.25 + 12 * 10)
+    assert "900 tokens in (800 of them cached) and 12 out each (as the API counted in the log)" in (
+        (latest / "verdict" / "report.html").read_text("utf-8")
+    )
+    assert "900 in (800 cached), 12 out" in (latest / "verdict" / "report.html").read_text("utf-8")
 
 
 def test_a_server_reads_a_conversation_as_the_training_did(address: str) -> None:

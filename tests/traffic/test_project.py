@@ -89,7 +89,9 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     shown = made(captures, name_of(captures, "which-team")).stdout
     assert "classify, 120 captured requests, 3 labels" in shown
     assert "right means what the API said" in shown
-    assert "The API took 50% of their prompts from its cache; `tunewright assess` prices all as new." in shown
+    assert (
+        "The API took 50% of their prompts from its cache; `tunewright assess` and the verdict price them so" in shown
+    )
     folder = captures.parent / "made"
     rows = [json.loads(line) for line in (folder / "data" / "train.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == 120
@@ -97,8 +99,13 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     assert not [row for row in rows if "Which team" in row["text"]]
     assert {row["call"]["model"] for row in rows} == {"gpt-6-luna"}
     assert all(row["call"]["time"] for row in rows)
+    counted = {"prompt_tokens": 100, "answer_tokens": 2, "cached_tokens": 50}
+    assert all(row["call"]["usage"] == counted for row in rows)
     spec = load_spec(folder)
-    assert (spec.api.model, spec.api.prompt_tokens, spec.api.completion_tokens) == ("gpt-6-luna", 100, 2)
+    assert (spec.api.model, spec.api.prompt_tokens, spec.api.completion_tokens) == ("gpt-6-luna", None, None)
+    assert "100 tokens in (50 from the API's cache) and 2 out" in " ".join(
+        CliRunner().invoke(app, ["assess", str(folder)], catch_exceptions=False).stdout.split()
+    )
     assert spec.api.prompt == SYSTEM
     assert spec.api.recorded and spec.api.measured
     assert spec.traffic.requests_per_month > 120
@@ -129,17 +136,25 @@ def test_todays_api_is_named_as_the_price_book_names_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("counted", "expected"), [(60, (100, 2)), (0, (None, None))])
+@pytest.mark.parametrize(
+    ("estimated", "counted", "named", "in_rows"),
+    [(0, 60, (None, None), 60), (60, 0, (100, 2), 0), (0, 0, (None, None), 0)],
+)
 def test_answers_without_token_counts_do_not_make_todays_api_cheap(
-    tmp_path: Path, counted: int, expected: tuple[int | None, int | None]
+    tmp_path: Path, estimated: int, counted: int, named: tuple[int | None, int | None], in_rows: int
 ) -> None:
+    """What the gateway estimated stands in the spec, because no API counted it."""
     traffic = Traffic(tmp_path / "captures")
+    traffic.add(routed, estimated, usage_is_estimated=True)
     traffic.add(routed, counted)
     traffic.add(routed, 60, usage=None, usd=None)
     traffic.close()
-    made(tmp_path / "captures", name_of(tmp_path / "captures", "which-team"))
+    shown = made(tmp_path / "captures", name_of(tmp_path / "captures", "which-team")).stdout
     spec = load_spec(tmp_path / "made")
-    assert (spec.api.prompt_tokens, spec.api.completion_tokens) == expected
+    assert (spec.api.prompt_tokens, spec.api.completion_tokens) == named
+    rows = [json.loads(line) for line in (tmp_path / "made" / "data" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert sum("usage" in row["call"] for row in rows) == in_rows
+    assert ("as the gateway estimates" in shown) == bool(estimated)
 
 
 @pytest.mark.slow

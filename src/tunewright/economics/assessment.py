@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from statistics import fmean
 
 from pydantic import ValidationError
 
@@ -13,16 +11,15 @@ from tunewright.config import ApiSpec, MoneySpec
 from tunewright.core.errors import UserError
 from tunewright.data.job import columns_in
 from tunewright.data.readers import read
-from tunewright.data.readers.forms import LOGGED
 from tunewright.economics.candidates import check_apis
 from tunewright.economics.cost import Cost, Service, api_cost, host_cost, tokens_by_letters, usd
 from tunewright.economics.hosting import Hosting, hosting_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today, uncached
+from tunewright.economics.mean_usage import MeanUsage, logged_usage, uncounted
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.economics.saving import ApiBill, Saving, aim, bills_of
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, unpriced, upkeep_of
-from tunewright.logs.values import count, mapping
 from tunewright.models.catalogue import CatalogueEntry, catalogue
 from tunewright.models.encoders import unable
 from tunewright.models.linear_model import LINEAR, unable_linear
@@ -89,13 +86,13 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
     """
     check_apis(spec, book, today())
     price = book.api(spec.api.model)
-    tokens = _tokens(spec)
-    prompt, answer, requests = tokens.prompt, tokens.answer, spec.traffic.requests_per_month
-    billed = answer + tokens.thinking
+    usage, is_counted = _usage(spec)
+    prompt, billed, requests = usage.prompt_tokens, usage.answer_tokens, spec.traffic.requests_per_month
+    answer = usage.without_thinking().answer_tokens
     own, left_out = _own(spec, book, prompt, answer)
     best = min((each for each in own if each.in_time), key=lambda each: each.cost.usd_per_month, default=None)
     rest = upkeep_of(spec, book, letters=letters_of(prompt, answer))
-    now, *others = _apis(spec, book, tokens)
+    now, *others = _apis(spec, book, usage, is_counted=is_counted)
     cheap = min((way for way in others if not way.lifetime.near), key=lambda way: way.cost.usd_per_month, default=None)
     money = scenario = saving = None
     if best:
@@ -103,14 +100,14 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
             requests,
             prompt,
             billed,
-            tokens.cached,
+            usage.cached_tokens,
             price,
             book.machine(best.machine),
             best.service,
             spec.traffic.peak_to_average,
             spec.traffic.redundancy,
             rest.usd,
-            tokens.cache_write,
+            usage.cache_write_tokens,
             rest.request_usd,
         )
         money = money_of(scenario, items_of(scenario, best.machine, rest, book))
@@ -132,51 +129,36 @@ def assess(spec: MoneySpec, book: PriceBook) -> Assessment:
         billed,
         stale(book, today()),
         left_out,
-        ""
-        if tokens.is_counted
-        else uncached(now.label, price, prompt_tokens=prompt, answer_tokens=answer, requests=requests),
-        tokens.cached,
+        "" if is_counted else uncached(now.label, price, prompt_tokens=prompt, answer_tokens=answer, requests=requests),
+        usage.cached_tokens,
     )
 
 
-@dataclass(frozen=True)
-class _Tokens:
-    """Mean tokens of a request to the API paid for today."""
+def _apis(spec: MoneySpec, book: PriceBook, usage: MeanUsage, *, is_counted: bool) -> list[Way]:
+    """The API paid for today, then those to compare with it: the spec's, else the book's.
 
-    prompt: float
-    answer: float
-    """Without those of `thinking`."""
-    thinking: float = 0.0
-    """Those of the thinking before the answer, as the API counted them."""
-    cached: float = 0.0
-    """Those of the prompt that came from the API's cache."""
-    cache_write: float = 0.0
-    """Those of the prompt that the API wrote to its cache."""
-    is_counted: bool = False
-    """Whether the API counted them."""
-
-
-def _apis(spec: MoneySpec, book: PriceBook, tokens: _Tokens) -> list[Way]:
-    """The API paid for today, then those to compare with it: the spec's, else the book's. Nobody knows how much another
-    API would think, nor what its cache would hold of a prompt of its own."""
+    Args:
+        usage: of a request to the API paid for today.
+        is_counted: whether that API counted the tokens.
+    """
     url, day, months = spec.api.url, today(), spec.costs.horizon_months
 
     def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
-        same, spent = settings.prompt_tokens is None, tokens.thinking if settings is spec.api else 0.0
+        tokens = usage if settings is spec.api else uncounted(settings, usage.without_thinking())
         return api_cost(
             price,
-            prompt_tokens=settings.prompt_tokens or tokens.prompt,
-            answer_tokens=settings.completion_tokens or tokens.answer + spent,
-            cached_tokens=tokens.cached if same else 0.0,
-            cache_write_tokens=tokens.cache_write if same else 0.0,
+            prompt_tokens=tokens.prompt_tokens,
+            answer_tokens=tokens.answer_tokens,
+            cached_tokens=tokens.cached_tokens,
+            cache_write_tokens=tokens.cache_write_tokens,
             requests=spec.traffic.requests_per_month,
         )
 
     def way(name: str, settings: ApiSpec, price: ApiPrice, span: Lifetime) -> Way:
         label = f"API {name}"
         ends = f"{'ended' if span.ended else 'ends'} {span.end}" if span.near else ""
-        is_counted = tokens.is_counted and settings is spec.api and settings.completion_tokens is None
-        unseen = "" if is_counted else thinking(label, price, settings.reasoning_effort)
+        is_known = is_counted and settings is spec.api and settings.completion_tokens is None
+        unseen = "" if is_known else thinking(label, price, settings.reasoning_effort)
         note = "; ".join(filter(None, (ends, "thinking not counted" if unseen else "")))
         return Way(label, cost(price, settings), note=note, lifetime=span, thinking=unseen)
 
@@ -194,12 +176,13 @@ def _apis(spec: MoneySpec, book: PriceBook, tokens: _Tokens) -> list[Way]:
     return ways
 
 
-def _tokens(spec: MoneySpec) -> _Tokens:
-    """The tokens that the spec names; else those that the API counted, where the data are a log that has them; else an
-    estimate from the letters of the data's first rows."""
+def _usage(spec: MoneySpec) -> tuple[MeanUsage, bool]:
+    """(the tokens of a request to the API paid for today, whether that API counted them): those that the spec names;
+    else those that the API counted, where the data are a log that has them; else an estimate from the letters of the
+    data's first rows."""
     prompt, answer = spec.api.prompt_tokens, spec.api.completion_tokens
     if prompt is not None and answer is not None:
-        return _Tokens(prompt, answer)
+        return MeanUsage(prompt, answer), False
     if spec.task is None or spec.data is None:
         raise UserError(
             "How many tokens does a request have?",
@@ -219,31 +202,9 @@ def _tokens(spec: MoneySpec) -> _Tokens:
         where, fix = whole.path(data.train), "Type: tunewright data check …"
         raise UserError("No row of the data can be read.", where=where, fix=fix)
     form = InputForm.of(whole.task)
-    sent, written = tokens_by_letters(task, [form.of_example(row) for row in rows])
-    found = _counted(rows) or _Tokens(sent, written)
-    found = replace(found, answer=answer, thinking=0.0) if answer else found
-    return replace(found, prompt=prompt, cached=0.0, cache_write=0.0, is_counted=False) if prompt else found
-
-
-def _counted(rows: Sequence[Example]) -> _Tokens | None:
-    """The mean tokens that an API counted of the calls in a log, each by its weight; None: the rows have no counts."""
-    usages = [(row.importance, mapping(mapping(row.meta.extra.get(LOGGED)).get("usage"))) for row in rows]
-    usages = [(weight, usage) for weight, usage in usages if count(usage.get("prompt_tokens"))]
-    if not usages:
-        return None
-
-    def mean(name: str) -> float:
-        return fmean([count(usage.get(name)) for _, usage in usages], [weight for weight, _ in usages])
-
-    thought = mean("reasoning_tokens")
-    return _Tokens(
-        mean("prompt_tokens"),
-        max(1.0, mean("answer_tokens") - thought),
-        thought,
-        mean("cached_tokens"),
-        mean("cache_write_tokens"),
-        is_counted=True,
-    )
+    logged = logged_usage(rows)
+    usage = logged or MeanUsage(*tokens_by_letters(task, [form.of_example(row) for row in rows]))
+    return uncounted(spec.api, usage), logged is not None and prompt is None
 
 
 def _linear(spec: MoneySpec, book: PriceBook) -> Hosting:

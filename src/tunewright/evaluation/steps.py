@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tunewright.data import Dataset, evenly, load_dataset
 from tunewright.data.dedup.blocks import blocks_of
 from tunewright.economics import price_book
 from tunewright.economics.cost import tokens_by_letters
+from tunewright.economics.mean_usage import MeanUsage, logged_usage
 from tunewright.evaluation.candidates.cascade import Drawing
 from tunewright.evaluation.candidates.classifiers import ask_encoder, ask_linear
 from tunewright.evaluation.candidates.in_torch import ask_in_torch, sample_for
@@ -27,7 +28,6 @@ from tunewright.evaluation.verdict.comparison import (
     SERVED,
     Comparison,
     Measured,
-    Usage,
     compare,
     evidence_key,
     kind_in,
@@ -206,13 +206,14 @@ def compared(
         training_hours(inputs, parts),
         written,
         cascade,
+        logged_usage((*dataset.train, *dataset.validation, *dataset.test_examples)),
     )
 
 
-def written_usage(task: Task, dataset: Dataset) -> Usage:
+def written_usage(task: Task, dataset: Dataset) -> MeanUsage:
     """The tokens that a model with this task's prompt would read and write for a test example, estimated from its
     letters."""
-    return Usage(*tokens_by_letters(task, dataset.test_examples))
+    return MeanUsage(*tokens_by_letters(task, dataset.test_examples))
 
 
 def training_hours(inputs: Mapping[str, Path], parts: Sequence[Mapping[str, Path]] = ()) -> float:
@@ -246,14 +247,14 @@ def drawing_of(spec: Spec, validation: Sequence[Example], train: Path, *, is_cas
     return Drawing(unit, doubt)
 
 
-def usages_of(baseline: Mapping[str, Any]) -> dict[str, Usage]:
+def usages_of(baseline: Mapping[str, Any]) -> dict[str, MeanUsage]:
     """The token counts of the APIs by name, without those that did not count.
 
     Args:
         baseline: the content of `baseline.json`.
     """
     return {
-        name: Usage(*(each[part] for part in ("prompt_tokens", "answer_tokens", "cached_tokens", "cache_write_tokens")))
+        name: MeanUsage(*(each[part.name] for part in fields(MeanUsage)))
         for name, each in baseline.get("apis", {}).items()
         if each["prompt_tokens"]
     }

@@ -72,6 +72,8 @@ class LoggedCall:
     first_seconds: float | None = None
     """To the answer's first piece."""
     usage: TokenCounts | None = None
+    usage_is_estimated: bool = False
+    """Whether no API counted `usage`: the gateway estimated it, because a stream came without."""
     usd: float | None = None
     """As the log has it."""
     is_streamed: bool = False
@@ -105,7 +107,6 @@ class LoggedCall:
     @property
     def meta(self) -> dict[str, Any]:
         """What the log knows of the call beside its texts."""
-        usage = self.usage and {name: value for name, value in vars(self.usage).items() if value}
         known = {
             "id": self.id,
             "model": self.model,
@@ -113,7 +114,7 @@ class LoggedCall:
             "time": self.time and self.time.isoformat(timespec="milliseconds"),
             "seconds": self.seconds,
             "first_seconds": self.first_seconds,
-            "usage": usage,
+            "usage": self.usage.row if self.usage and not self.usage_is_estimated else None,
             "usd": self.usd,
         }
         return {name: value for name, value in known.items() if value is not None}

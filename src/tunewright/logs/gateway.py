@@ -39,6 +39,7 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
         number(row.get("seconds")),
         number(row.get("first_seconds")),
         _counts(mapping(row.get("usage"))),
+        row.get("usage_is_estimated") in (True, "true", "True"),
         number(row.get("usd")),
         row.get("streamed") is True,
         share=share if (share := number(row.get("share"))) and share <= 1 else 1.0,

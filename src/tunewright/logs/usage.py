@@ -24,6 +24,11 @@ class TokenCounts:
     reasoning_tokens: int = 0
     """Answer tokens of its thinking."""
 
+    @property
+    def row(self) -> dict[str, int]:
+        """The counts that are not zero, as rows of data have them."""
+        return {name: value for name, value in vars(self).items() if value}
+
 
 def token_counts(block: Any) -> TokenCounts | None:
     """The counts of a usage block, a mapping or an object of the official client; None: it is none.

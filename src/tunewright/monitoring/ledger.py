@@ -20,10 +20,10 @@ from tunewright.core.artifacts import read_manifest
 from tunewright.drift.accuracy import Accuracy, accuracy_now
 from tunewright.economics.cost import HOURS_A_MONTH, Item, Service, host_cost
 from tunewright.economics.lifetimes import lifetime
+from tunewright.economics.mean_usage import MeanUsage, uncounted
 from tunewright.economics.prices import PriceBook
 from tunewright.economics.upkeep import NOT_COUNTED, letters_of, upkeep_of
 from tunewright.evaluation.steps import usages_of
-from tunewright.evaluation.verdict.comparison import Usage, uncounted
 from tunewright.inference.bundle import read_info
 from tunewright.monitoring.captured import answered, as_numbers, as_reviewed, last_reviews
 from tunewright.monitoring.store import Store
@@ -185,7 +185,7 @@ class _Api:
     name: str
     model: str
     """Its name in the price book."""
-    usage: Usage | None = None
+    usage: MeanUsage | None = None
     """Mean tokens of a request, as the API counted them; None: it did not, or it is the API paid for today, for which
     the verdict's rule holds."""
     note: str = ""
@@ -196,7 +196,7 @@ class _Api:
 class _Verdict:
     """What the verdict on a bundle version says of its requests."""
 
-    usage: Usage
+    usage: MeanUsage
     usage_from: str
     """The source of `usage`, as in `Comparison`."""
     alone: bool
@@ -248,7 +248,7 @@ def _read(folder: Path, book: PriceBook) -> _Verdict:
     rest = named[reference] if shown == "cascade" else None
     usd_per_month = {item["name"]: item["usd_per_month"] for item in comparison["money"]["items"]}
     return _Verdict(
-        Usage(**comparison["usage"]),
+        MeanUsage(**comparison["usage"]),
         comparison["usage_from"],
         shown == "switch",
         rest,
@@ -390,7 +390,7 @@ def _bill(spec: Spec, book: PriceBook, tally: Tally, verdicts: _Verdicts, paid: 
     return _Bill(_usd(spec, book, paid, usage) * tally.answered, escalated, _usd(spec, book, rest, usage) * escalated)
 
 
-def _usd(spec: Spec, book: PriceBook, api: _Api | None, usage: Usage) -> float:
+def _usd(spec: Spec, book: PriceBook, api: _Api | None, usage: MeanUsage) -> float:
     """The price of a request to an API; 0 for none.
 
     Args:
@@ -400,12 +400,13 @@ def _usd(spec: Spec, book: PriceBook, api: _Api | None, usage: Usage) -> float:
         return 0.0
     if api.name != spec.api.label:  # another API's tokens, by the rule of `compare`
         settings = spec.candidate_apis.get(api.name)
-        usage = api.usage or (uncounted(settings, usage) if settings else usage)
+        alike = usage.without_thinking()
+        usage = api.usage or (uncounted(settings, alike) if settings else alike)
     tokens = usage.prompt_tokens, usage.answer_tokens, usage.cached_tokens, usage.cache_write_tokens
     return book.api(api.model).usd(*tokens)
 
 
-def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> Usage:
+def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> MeanUsage:
     """Mean tokens of one request to the API, by the verdict's rule: as the API counted them, else the spec's figures,
     else those of the verdict. Where these are the own model's, the tally has them for the requests that really came."""
     if verdict and verdict.usage_from == "api":
@@ -414,7 +415,7 @@ def _usage(spec: Spec, tally: Tally, verdict: _Verdict | None) -> Usage:
         own = verdict.usage
     else:
         requests = tally.answered or 1.0
-        own = Usage(tally.prompt_tokens / requests, tally.answer_tokens / requests)
+        own = MeanUsage(tally.prompt_tokens / requests, tally.answer_tokens / requests)
     return uncounted(spec.api, own)
 
 

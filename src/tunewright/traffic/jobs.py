@@ -18,6 +18,7 @@ from tunewright.gateway.jobs.prompts import SYSTEM, Prompt, read_prompt
 from tunewright.gateway.jobs.signature import JobSignature, OwnAnswerKind, fixed_in, signature_of
 from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
 from tunewright.gateway.jobs.words import Triples
+from tunewright.logs.usage import TokenCounts
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.reservoir import Reservoir, Room
@@ -55,6 +56,8 @@ class Drawn:
     choice: AnswerChoice
     model: str | None
     time: str | None
+    usage: TokenCounts | None
+    """What the API counted; None: it did not, or the gateway estimated it."""
 
 
 @dataclass
@@ -265,6 +268,7 @@ class _Kept:
     choice: AnswerChoice
     model: str | None
     time: str | None
+    usage: TokenCounts | None
     seconds: float
 
     @property
@@ -361,7 +365,10 @@ class _Tally:
             form=answer_shape(self._kind, [each.choice for each in learnt]),
             system=_fixed_system(prompts),
             outline=shown,
-            drawn=[Drawn(text, each.choice, each.model, each.time) for text, each in zip(inputs, learnt, strict=False)],
+            drawn=[
+                Drawn(text, each.choice, each.model, each.time, each.usage)
+                for text, each in zip(inputs, learnt, strict=False)
+            ],
             prompts=prompts,
             template=found.template.triples,
             fixed=fixed,
@@ -373,7 +380,8 @@ class _Tally:
 def _kept(exchange: Exchange, prompt: Prompt) -> _Kept:
     choice = exchange.choices[0] if exchange.choices else AnswerChoice()
     time = exchange.time if has_time(exchange) else None
-    return _Kept(prompt, choice, exchange.model, time, exchange.seconds)
+    usage = None if exchange.usage_is_estimated else exchange.usage
+    return _Kept(prompt, choice, exchange.model, time, usage, exchange.seconds)
 
 
 def _fixed_system(prompts: Sequence[Prompt]) -> str:

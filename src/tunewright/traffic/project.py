@@ -42,11 +42,14 @@ class NewProject:
 
     @property
     def cached(self) -> str:
-        """How much of a prompt the API's cache held, which no key of a spec says; empty: nothing, or nobody counted."""
+        """How much of a prompt the API's cache held; empty: nothing, or nobody counted."""
         share = self.job.cached_tokens / (self.job.prompt_tokens or 1)
         if not share:
             return ""
-        return f"The API took {share:.0%} of their prompts from its cache; `tunewright assess` prices all as new."
+        known = f"The API took {share:.0%} of their prompts from its cache"
+        if any(each.usage for each in self.job.drawn):
+            return f"{known}; `tunewright assess` and the verdict price them so."
+        return f"{known}, as the gateway estimates; `tunewright assess` and the verdict price all as new."
 
 
 def project_of(captures: Path, name: str, folder: Path) -> NewProject:
@@ -81,11 +84,12 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8", "surrogatepass")
     asked = next((model for model in job.models if model), "gpt-4o")
     model = name_in_book(price_book(), asked, job.answered.get(asked)) or asked
+    in_rows = any(row[LOGGED].get("usage") for row in rows)
     paid = PaidToday(
         model=model,
         deployment=asked if asked != model else "",
-        prompt_tokens=_each(job.prompt_tokens, job.counted),
-        completion_tokens=_each(job.answer_tokens, job.counted),
+        prompt_tokens=None if in_rows else _each(job.prompt_tokens, job.counted),
+        completion_tokens=None if in_rows else _each(job.answer_tokens, job.counted),
         prompt=job.system,
         requests_per_month=max(1, round(job.requests * job.months)),
     )
@@ -136,9 +140,10 @@ def _calls(job: TrafficJob) -> Iterator[dict[str, Any]]:
             tools = {}
 
 
-def _origin(drawn: Drawn) -> dict[str, str]:
-    """Which API gave an answer when."""
-    return {name: value for name, value in (("model", drawn.model), ("time", drawn.time)) if value}
+def _origin(drawn: Drawn) -> dict[str, Any]:
+    """Which API gave an answer when, and the tokens that it counted."""
+    usage = drawn.usage and drawn.usage.row
+    return {name: value for name, value in (("model", drawn.model), ("time", drawn.time), ("usage", usage)) if value}
 
 
 def _text_of(choice: AnswerChoice, job: TrafficJob) -> str:

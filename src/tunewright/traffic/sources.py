@@ -143,6 +143,7 @@ def _exchange(call: LoggedCall, identity: str, book: PriceBook) -> Exchange:
         answered_model=call.answered_model,
         choices=[_choice(answer)] if answer else [],
         usage=usage,
+        usage_is_estimated=call.usage_is_estimated,
         usd=usd,
         seconds=call.seconds or 0.0,
         first_seconds=call.first_seconds,

@@ -94,7 +94,7 @@ class PaidToday:
     """Its name at the endpoint; empty where that is the same."""
     prompt_tokens: int | None
     completion_tokens: int | None
-    """Of a mean request and its answer; None: nobody counted them."""
+    """Of a mean request and its answer; None: nobody counted them, or the rows have the counts."""
     prompt: str
     """Its system prompt; empty where that varies from request to request."""
     requests_per_month: int

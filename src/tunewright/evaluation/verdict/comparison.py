@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from tunewright.config import ApiSpec, Spec
+from tunewright.config import Spec
 from tunewright.economics import Cost, PriceBook, api_cost, host_cost
 from tunewright.economics.cost import LATE, Service, cold_share
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today, uncached
+from tunewright.economics.mean_usage import MeanUsage, uncounted
 from tunewright.economics.prices import ApiPrice, MachinePrice
 from tunewright.economics.scenario import Money, Scenario, money_of
 from tunewright.economics.upkeep import items_of, letters_of, upkeep_of
@@ -102,18 +103,6 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """Mean tokens of one request to the API."""
-
-    prompt_tokens: float
-    answer_tokens: float
-    cached_tokens: float = 0.0
-    """Prompt tokens that the API took from its cache."""
-    cache_write_tokens: float = 0.0
-    """Prompt tokens that the API wrote to its cache."""
-
-
-@dataclass(frozen=True)
 class Measured:
     """The machine on which latency was measured."""
 
@@ -133,14 +122,14 @@ class Comparison:
     splits: tuple[str, ...]
     primary_metric: str
     """The name of the task's primary metric."""
-    usage: Usage
+    usage: MeanUsage
     batch: Candidate
     """The batch API of the model paid for today, which answers within a day."""
     money: Money
     """The served model against the API paid for today."""
     usage_from: str
-    """Source of `usage`: "api" (the API counted), "spec", "model" (counted with the tuned model's own prompt) or
-    "letters" (estimated from the letters of the task's prompt)."""
+    """Source of `usage`: "api" (the API counted), "spec", "log" (the API counted, in the log that the data are),
+    "letters" (estimated from those of the task's prompt) or "model" (counted with the tuned model's own prompt)."""
     stale: str = ""
     """A sentence that the prices are old; empty where they are not."""
     own: str = ""
@@ -163,31 +152,35 @@ def compare(
     spec: Spec,
     evidence: Mapping[str, Sequence[Record]],
     prices: PriceBook,
-    counted: Mapping[str, Usage] | None = None,
+    counted: Mapping[str, MeanUsage] | None = None,
     measured: Measured | None = None,
     training_hours: float | None = None,
-    written: Usage | None = None,
+    written: MeanUsage | None = None,
     cascade: str | None = None,
+    logged: MeanUsage | None = None,
 ) -> Comparison:
     """Score and price every candidate.
 
     Args:
         counted: tokens as the APIs counted them, by name. For an API that did not count, the spec's figures hold; where
-            the spec has none, the count of the API paid for today; else the count of the tuned model's own prompt and
-            tokenizer. That is a low estimate, because an API needs a longer prompt to do as well.
+            the spec has none, the count of the API paid for today, without its thinking; where that has not counted
+            either, `logged`, else `written`, else the count of the tuned model's own prompt and tokenizer. That is a
+            low estimate, because an API needs a longer prompt to do as well.
         measured: the machine on which latency was measured, where it is known.
         training_hours: time of the run, from the raw files to the served answers; None: not known.
         cascade: what sentences call the served model, where it is a cascade of two.
         written: the tokens that an API would read and write, estimated from the letters of the task's prompt; for a
             model that reads no prompt, or a shorter one.
+        logged: what the API paid for today counted, where the data are a log of its calls.
     """
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
-    named = spec.api.prompt_tokens or spec.api.completion_tokens
-    usage_from = "api" if spec.api.label in counted else "spec" if named else "letters" if written else "model"
-    own = written or _own_usage(served)
-    usage = counted.get(spec.api.label) or Usage(
-        spec.api.prompt_tokens or own.prompt_tokens, spec.api.completion_tokens or own.answer_tokens
-    )
+    usage, usage_from = counted.get(spec.api.label), "api"
+    if usage is None:
+        named = spec.api.prompt_tokens or spec.api.completion_tokens
+        usage_from = "spec" if named else "log" if logged else "letters" if written else "model"
+        usage = uncounted(spec.api, logged or written or _own_usage(served))
+    if usage_from == "log":
+        counted = {**counted, spec.api.label: usage}
     trained = None if training_hours is None else (training_hours, _training_machine(spec))
     rest = upkeep_of(spec, prices, letters=letters_of(usage.prompt_tokens, usage.answer_tokens), trained=trained)
     month = rest.at(spec.traffic.requests_per_month)
@@ -227,7 +220,7 @@ def compare(
         stale(prices, today()),
         cascade or own_model(spec),
         ""
-        if usage_from == "api"
+        if spec.api.label in counted or usage.cached_tokens
         else uncached(
             now.label,
             price,
@@ -264,11 +257,11 @@ def _service(speed: Latency, spec: Spec) -> Service:
     return Service(speed.mean_ms / 1000, speed.p95_ms / 1000, spec.goal.p95_ms / 1000)
 
 
-def _own_usage(served: Sequence[Record]) -> Usage:
+def _own_usage(served: Sequence[Record]) -> MeanUsage:
     """The served model's own mean tokens, each example by its weight."""
     weights = [each.weight for each in served]
     read, written = ([each.prompt_tokens for each in served], [each.answer_tokens for each in served])
-    return Usage(fmean(read, weights), fmean(written, weights))
+    return MeanUsage(fmean(read, weights), fmean(written, weights))
 
 
 def _training_machine(spec: Spec) -> str:
@@ -289,16 +282,21 @@ def _own_cost(spec: Spec, machine: MachinePrice, speed: Latency, upkeep_usd: flo
 
 
 def _apis(
-    spec: Spec, prices: PriceBook, usage: Usage, counted: Mapping[str, Usage], evidence: Mapping[str, Sequence[Record]]
+    spec: Spec,
+    prices: PriceBook,
+    usage: MeanUsage,
+    counted: Mapping[str, MeanUsage],
+    evidence: Mapping[str, Sequence[Record]],
 ) -> dict[str, Candidate]:
     """The spec's APIs with their scores, where they were measured, and other APIs of the price book.
 
     Args:
-        usage: the tokens of the API paid for today, used for those that did not count theirs.
+        usage: the tokens of the API paid for today. Without its thinking they hold for those that did not count theirs.
     """
     day, months = today(), spec.costs.horizon_months
+    alike = usage.without_thinking()
 
-    def cost(price: ApiPrice, tokens: Usage) -> Cost:
+    def cost(price: ApiPrice, tokens: MeanUsage) -> Cost:
         return api_cost(
             price,
             prompt_tokens=tokens.prompt_tokens,
@@ -313,7 +311,7 @@ def _apis(
 
     candidates = {}
     for name, settings in spec.candidate_apis.items():
-        tokens = counted.get(name) or uncounted(settings, usage)
+        tokens = counted.get(name) or (usage if name == spec.api.label else uncounted(settings, alike))
         price = prices.api(settings.model)
         span = lifetime(settings.model, price, settings.url, day, months)
         answered = evidence.get(evidence_key(spec, name), ())
@@ -332,7 +330,7 @@ def _apis(
             cut_short=short,
         )
     listed = {settings.model for settings in spec.candidate_apis.values()}
-    shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, usage).usd_per_month)
+    shown = beside(prices, spec.api.model, spec.api.url, day, months, lambda price: cost(price, alike).usd_per_month)
     for model, (price, span) in shown.items():
         if model not in listed and model not in candidates:
             candidates[model] = Candidate(
@@ -340,7 +338,7 @@ def _apis(
                 label(model, span),
                 {},
                 None,
-                cost(price, usage),
+                cost(price, alike),
                 span,
                 thinking(model, price),
                 model,
@@ -348,19 +346,6 @@ def _apis(
                 in_question=not spec.apis,
             )
     return candidates
-
-
-def uncounted(settings: ApiSpec, usage: Usage) -> Usage:
-    """The tokens of an API that did not count them: the spec's figures, else those of the API paid for today.
-
-    A prompt with a length of its own is another prompt, and nobody knows how much of it a cache would hold: many caches
-    take no short prompt at all. All of it is therefore priced as new, so that no saving rests on a cache that nobody
-    has seen.
-    """
-    answer_tokens = settings.completion_tokens or usage.answer_tokens
-    if settings.prompt_tokens:
-        return Usage(settings.prompt_tokens, answer_tokens)
-    return replace(usage, answer_tokens=answer_tokens)
 
 
 def _tests(records: Sequence[Record]) -> list[Record]:

@@ -303,6 +303,7 @@ def _assumptions(
     cached = f" ({usage.cached_tokens:,.0f} cached)" if usage.cached_tokens else ""
     counted = {
         "api": f"counted by {now.key}",
+        "log": f"counted by {now.key}, in your log",
         "spec": "yours: api.prompt_tokens, api.completion_tokens",
         "letters": "the task's prompt, four letters a token; yours: api.prompt_tokens",
         "model": "the tuned model's prompt, short for an API; yours: api.prompt_tokens",
