@@ -11,7 +11,8 @@ import pytest
 from tests.data.guess_files import TEXTS, guessed, labelled, many, table, write
 from tunewright.config import load_spec
 from tunewright.core.errors import UserError
-from tunewright.data.guess.spec import PaidToday, guess_spec
+from tunewright.data.guess.paid import PaidToday
+from tunewright.data.guess.spec import guess_spec
 from tunewright.data.readers import Columns, read
 from tunewright.tasks import Example
 
@@ -359,7 +360,7 @@ def test_the_fields_of_a_record_may_hold_control_characters(tmp_path: Path) -> N
 
 
 def test_the_prompt_of_the_api_may_hold_any_character(tmp_path: Path) -> None:
-    paid = PaidToday("gpt-4o", "", None, None, "Sort it 😀\x85\n", 10)
+    paid = PaidToday("gpt-4o", prompt="Sort it 😀\x85\n", requests_per_month=10)
     file = write(tmp_path / "d.jsonl", labelled("a", "b"))
     (tmp_path / "tunewright.yaml").write_text(guess_spec(file, tmp_path, paid).text, "utf-8")
     assert load_spec(tmp_path).api.prompt == "Sort it 😀\x85\n"

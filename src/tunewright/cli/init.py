@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from shlex import join
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tunewright.data.guess.paid import PaidToday
 
 _REWRITTEN = (".py", ".yaml")
 """Suffixes of example files that contain commands with the project's path."""
@@ -84,17 +89,22 @@ def _write_spec(data: Path, out: Path | None) -> None:
     from tunewright.config import SPEC_FILE
     from tunewright.core.errors import UserError
     from tunewright.data.guess.spec import guess_spec
+    from tunewright.economics import price_book
+    from tunewright.economics.usage import name_in_book
 
     target = out or data.parent / SPEC_FILE
     if target.suffix.lower() not in (".yaml", ".yml"):
         target /= SPEC_FILE
     if target.exists():
         raise UserError("This file exists; it was left unchanged.", where=target, fix="Name another with --out.")
-    guess = guess_spec(data, target.resolve().parent, file=target.name)
+    book = partial(name_in_book, price_book())
+    guess = guess_spec(data, target.resolve().parent, file=target.name, book=book)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(guess.text, "utf-8")
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
+    for line in _log_lines(guess.paid, guess.rows) if guess.paid else ():
+        typer.echo(line)
     project = target.parent if target.name == SPEC_FILE else target
     if guess.alike:
         fix = join(["tunewright", "data", "fix", str(project), "--only", "D013"])
@@ -105,6 +115,22 @@ def _write_spec(data: Path, out: Path | None) -> None:
         keys = "data.label" if guess.label_column else "data.text and data.label"
         typer.echo(f"Other columns repeat values, too: {', '.join(guess.others)}. If one is the answer, set {keys}.")
     typer.echo(f"Read it, improve the instruction, then type: {join(['tunewright', 'run', str(project)])}")
+
+
+def _log_lines(paid: PaidToday, rows: int) -> Iterator[str]:
+    """What a log knows of the API and the traffic, in sentences."""
+    if paid.model:
+        yield f"Its answers are {paid.model}'s, which is the spec's api.model."
+    else:
+        yield (
+            f"Its answers are those of {paid.deployment}, which is not in the price book: as api.model, name the model "
+            "that it is, or one like it (tunewright models prices)."
+        )
+    if paid.requests_per_month:
+        yield (
+            f"{rows:,} calls in {paid.days:.3g} days make {paid.requests_per_month:,} a month; if there are more than "
+            "the log has, correct traffic.requests_per_month."
+        )
 
 
 def _write_project(captures: Path, job: str, out: Path) -> None:

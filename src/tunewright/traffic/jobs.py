@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from tunewright.core.errors import UserError, did_you_mean
+from tunewright.data.guess.paid import DAYS_OF_MONTH, usual_prompt
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange
-from tunewright.gateway.jobs.prompts import SYSTEM, Prompt, read_prompt
+from tunewright.gateway.jobs.prompts import Prompt, read_prompt
 from tunewright.gateway.jobs.signature import JobSignature, OwnAnswerKind, fixed_in, signature_of
 from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
 from tunewright.gateway.jobs.words import Triples
@@ -25,7 +25,6 @@ from tunewright.traffic.reservoir import Reservoir, Room
 from tunewright.traffic.sources import ReadExchange, has_time, nothing_in, read_traffic
 from tunewright.traffic.span import Strays, TimeSpan
 
-DAYS_OF_MONTH = 30.44
 DRAWN = 2000
 """Answered requests of each job that are looked at more closely, drawn at random."""
 _ROOM = 1 << 29
@@ -363,7 +362,7 @@ class _Tally:
             answered=self._answered,
             seconds=sorted(each.seconds for each in drawn if each.seconds),
             form=answer_shape(self._kind, [each.choice for each in learnt]),
-            system=_fixed_system(prompts),
+            system=usual_prompt([each.system for each in prompts]),
             outline=shown,
             drawn=[
                 Drawn(text, each.choice, each.model, each.time, each.usage)
@@ -382,13 +381,6 @@ def _kept(exchange: Exchange, prompt: Prompt) -> _Kept:
     time = exchange.time if has_time(exchange) else None
     usage = None if exchange.usage_is_estimated else exchange.usage
     return _Kept(prompt, choice, exchange.model, time, usage, exchange.seconds)
-
-
-def _fixed_system(prompts: Sequence[Prompt]) -> str:
-    """The system prompt that nearly all of some prompts have; empty if there is none."""
-    systems = Counter("\n\n".join(text for role, text in each.messages if role == SYSTEM) for each in prompts)
-    text, count = systems.most_common(1)[0] if systems else ("", 0)
-    return text if count >= 0.9 * len(prompts) else ""
 
 
 def _name(shown: str, kind: str, found: FoundJob, taken: Counter[str]) -> str:

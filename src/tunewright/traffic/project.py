@@ -11,7 +11,8 @@ from typing import Any
 from tunewright.config import SPEC_FILE
 from tunewright.core.artifacts import require_free
 from tunewright.core.errors import UserError
-from tunewright.data.guess.spec import Guess, PaidToday, guess_spec
+from tunewright.data.guess.paid import PaidToday
+from tunewright.data.guess.spec import Guess, guess_spec
 from tunewright.data.readers.forms import LOGGED
 from tunewright.economics.prices import price_book
 from tunewright.economics.usage import name_in_book
@@ -92,6 +93,7 @@ def project_of(captures: Path, name: str, folder: Path) -> NewProject:
         completion_tokens=None if in_rows else _each(job.answer_tokens, job.counted),
         prompt=job.system,
         requests_per_month=max(1, round(job.requests * job.months)),
+        is_recorded=True,
     )
     guess = guess_spec(data, folder.resolve(), paid)
     (folder / SPEC_FILE).write_text(guess.text, "utf-8")

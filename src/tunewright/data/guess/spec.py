@@ -8,7 +8,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from shlex import quote
@@ -30,6 +30,7 @@ from tunewright.data.guess.columns import (
     usual_name,
     with_records,
 )
+from tunewright.data.guess.paid import NameInBook, PaidToday, paid_in
 from tunewright.data.guess.schema import described, schema_of_marks, with_literal_fields
 from tunewright.data.guess.tools import guess_tools
 from tunewright.data.guess.values import filled, is_blank
@@ -82,25 +83,13 @@ class Guess:
     """Other columns that repeat values, with how many they have; one of them may be the answer."""
     alike: tuple[str, ...] = ()
     """Spellings that may be of one label, of which the spec has one; an example, if there are any."""
+    paid: PaidToday | None = None
+    """The API whose answers the data are; None: not known."""
 
 
-@dataclass(frozen=True)
-class PaidToday:
-    """What is measured of the API that does a job today."""
-
-    model: str
-    """Its name in the price book."""
-    deployment: str
-    """Its name at the endpoint; empty where that is the same."""
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    """Of a mean request and its answer; None: nobody counted them, or the rows have the counts."""
-    prompt: str
-    """Its system prompt; empty where that varies from request to request."""
-    requests_per_month: int
-
-
-def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: str = SPEC_FILE) -> Guess:
+def guess_spec(
+    path: Path, folder: Path, paid: PaidToday | None = None, file: str = SPEC_FILE, book: NameInBook | None = None
+) -> Guess:
     """Read a data file and write the spec that a user would start from.
 
     Answers that repeat few values are labels, objects are records, tool calls are calls of the tools that the rows
@@ -112,6 +101,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         folder: the folder of the future spec; the spec's data path is relative to it.
         paid: the API whose answers the data are; None: not known.
         file: the name of the future spec.
+        book: by it, the API is read from the data if they are a log; None: it is not.
 
     Raises:
         UserError: no column looks like an answer, or none like a text, or no row can be read; a table begins with a
@@ -123,6 +113,7 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
     form = detect(rows[:_SAMPLE])
     text = label = key = ""
     turns, tools, marked = 0, None, frozenset[str]()
+    examples: list[Example] = []
     others, alike = tuple[str, ...](), tuple[str, ...]()
     if form in (None, "labelled"):
         _check_not_wrapped(rows, path)
@@ -163,6 +154,8 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
     if kind == "classify":
         details, alike = _one_of_each(details, Counter(label_text(each) or "" for each in filled(answers)))
     labels = details[0] if kind == "multi_label" else details if kind == "classify" else ()
+    if book:
+        paid = paid_in(examples, book)
     template = (resources.files("tunewright.data") / "templates" / "tunewright.yaml.jinja").read_text("utf-8")
     from jinja2 import Environment
 
@@ -180,16 +173,10 @@ def guess_spec(path: Path, folder: Path, paid: PaidToday | None = None, file: st
         key=key,
         label=yaml_scalar(label) if label else "",
         turns=turns,
-        paid=paid and _written(paid),
+        rows=len(answers),
+        paid=paid and paid.in_yaml,
     )
-    return Guess(content, kind, _in_words(kind, details), len(answers), text, label, others, alike)
-
-
-def _written(paid: PaidToday) -> PaidToday:
-    """The API's texts as the spec has them."""
-    deployment = yaml_scalar(paid.deployment) if paid.deployment else ""
-    prompt = yaml_text(paid.prompt) if paid.prompt else ""
-    return replace(paid, model=yaml_scalar(paid.model), deployment=deployment, prompt=prompt)
+    return Guess(content, kind, _in_words(kind, details), len(answers), text, label, others, alike, paid)
 
 
 def _data_path(path: Path, folder: Path) -> str:

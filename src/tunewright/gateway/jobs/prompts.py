@@ -38,6 +38,11 @@ class Prompt:
         """The text of the last message."""
         return self.messages[-1][1] if self.messages else ""
 
+    @property
+    def system(self) -> str:
+        """The text of its system messages."""
+        return "\n\n".join(text for role, text in self.messages if role == SYSTEM)
+
 
 def read_prompt(kind: Kind, request: Mapping[str, Any]) -> Prompt:
     """The prompt of a request's JSON object. Whatever is not of OpenAI's form is left out."""

@@ -1,0 +1,88 @@
+"""The API that gave a log's answers, as far as the log knows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from tunewright.data.guess.yaml_text import yaml_scalar, yaml_text
+from tunewright.data.readers.forms import LOGGED
+from tunewright.data.text import system_prompt
+from tunewright.logs.values import mapping
+from tunewright.tasks import Example
+
+DAYS_OF_MONTH = 30.44
+ALIKE = 0.9
+"""The share of requests that have the same system prompt, where it is the job's."""
+_LEAST_DAYS = 1.0
+"""Days of a log from which a month's requests can be counted."""
+
+NameInBook = Callable[[str | None, str | None], str | None]
+"""(a model's name in a request, in its answer) -> its name in the price book; None: it is not there."""
+
+
+@dataclass(frozen=True)
+class PaidToday:
+    """What is known of the API that does a job today."""
+
+    model: str = ""
+    """Its name in the price book; empty: not known."""
+    deployment: str = ""
+    """Its name at the endpoint; empty where that is the same."""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    """Of a mean request and its answer; None: nobody counted them, or the rows have the counts."""
+    prompt: str = ""
+    """Its system prompt; empty where that varies from request to request."""
+    requests_per_month: int | None = None
+    """None: not known."""
+    days: float | None = None
+    """The time in which a log's rows were asked; None: not known, or the month was counted otherwise."""
+    is_recorded: bool = False
+    """Whether the rows are its answers to what it was really asked."""
+
+    @property
+    def in_yaml(self) -> PaidToday:
+        """The same with its texts as YAML has them."""
+        model, deployment = (yaml_scalar(name) if name else "" for name in (self.model, self.deployment))
+        return replace(self, model=model, deployment=deployment, prompt=yaml_text(self.prompt) if self.prompt else "")
+
+
+def paid_in(examples: Sequence[Example], book: NameInBook) -> PaidToday | None:
+    """What a log's calls say of the API; None: they name no model, or the examples are of no log."""
+    calls = [call for each in examples if (call := mapping(each.meta.extra.get(LOGGED)))]
+    asked = Counter(name for call in calls if (name := _model(call)))
+    if not asked:
+        return None
+    ((name, _),) = asked.most_common(1)
+    answered = [call.get("answered_model") for call in calls if _model(call) == name]
+    model, days = book(name, answered[-1]) or "", _days(calls)
+    return PaidToday(
+        model=model,
+        deployment="" if model == name else name,
+        prompt=usual_prompt(list(map(system_prompt, examples))),
+        requests_per_month=max(1, round(len(calls) * DAYS_OF_MONTH / days)) if days else None,
+        days=days,
+    )
+
+
+def usual_prompt(prompts: Sequence[str]) -> str:
+    """The system prompt that nearly all of some requests have; empty if there is none."""
+    ((text, count),) = Counter(prompts).most_common(1) or [("", 0)]
+    return text if count >= ALIKE * len(prompts) else ""
+
+
+def _model(call: Mapping[str, Any]) -> str | None:
+    return call.get("model") or call.get("answered_model")
+
+
+def _days(calls: Sequence[Mapping[str, Any]]) -> float | None:
+    """From the first call to the last; None: too short a time to count by, or most calls have none."""
+    times = [datetime.fromisoformat(call["time"]) for call in calls if "time" in call]
+    if 2 * len(times) <= len(calls):
+        return None
+    days = (max(times) - min(times)) / timedelta(days=1)
+    return days if days >= _LEAST_DAYS else None
