@@ -65,3 +65,17 @@ def test_a_prompt_that_changes_is_not_what_the_api_is_asked_with(tmp_path: Path)
     write(tmp_path / "log.jsonl", logged("gpt-6-luna", None, hours=48, prompt="Today is day {}. Sort it."))
     CliRunner().invoke(app, ["init", str(tmp_path / "log.jsonl")], catch_exceptions=False)
     assert load_spec(tmp_path).api.prompt is None
+
+
+def test_a_column_of_the_users_own_that_is_called_like_a_logs_call_is_no_log(tmp_path: Path) -> None:
+    calls: list[object] = [{"model": ["x"], "time": {}}, {"model": {}, "time": "noon"}, "none", 3]
+    rows: list[dict[str, object]] = [
+        {
+            "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": "ab"[n % 2]}],
+            "call": calls[n % 4],
+        }
+        for n, text in enumerate(TEXTS)
+    ]
+    write(tmp_path / "chats.jsonl", rows)
+    assert CliRunner().invoke(app, ["init", str(tmp_path / "chats.jsonl")], catch_exceptions=False).exit_code == 0
+    assert load_spec(tmp_path).api.model == "gpt-4o"

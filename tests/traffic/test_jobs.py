@@ -21,6 +21,7 @@ from tunewright.gateway.config import CaptureSpec
 from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.traffic.jobs import TrafficJob, TrafficReport, find_jobs
 from tunewright.traffic.ownable import of_the_bill, ownable
+from tunewright.traffic.sources import Unreadable
 
 BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
 LABELS = ("billing", "delivery", "account")
@@ -136,7 +137,7 @@ def test_captures_stand_for_all_however_they_are_named(named: str, tmp_path: Pat
     captured(tmp_path / "deep" / "eu" / "one")
     report = find_jobs(tmp_path / named)
     assert report.requests == pytest.approx(360)  # audits are no requests
-    assert not report.unreadable
+    assert not report.unreadable.count
 
 
 def test_captures_stand_for_all_beside_another_log(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_line_that_a_kill_cut_short_is_passed_over_and_others_are_told(folder:
     with file.open("ab") as lines:
         lines.write(b'no exchange\n{"id": 3}\n{"id": "half')
     report = find_jobs(folder)
-    assert (report.requests, report.unreadable) == (390, [f"{file.name}:391", f"{file.name}:392"])
+    assert (report.requests, report.unreadable) == (390, Unreadable(2, f"{file.name}:391"))
     shown = CliRunner().invoke(app, ["traffic", "ls", str(folder)]).stdout
     assert f"2 lines are no exchanges, the first is {file.name}:391" in shown
 

@@ -61,7 +61,7 @@ def test_the_jobs_of_a_mixed_log_are_found_and_priced(log: Path) -> None:
     assert sorted(sorting.form.names) == sorted(LABELS)
     assert sorting.usd == pytest.approx(300 * (100 * 2.5 + 10 * 10) / 1e6)
     assert report.days == pytest.approx(19)
-    assert not report.unreadable
+    assert not report.unreadable.count
 
 
 @pytest.mark.parametrize(("tier", "factor"), [("flex", 0.5), ("default", 1), ("batch", 0.5)])
@@ -122,6 +122,6 @@ def test_lines_that_are_no_call_are_told_and_nothing_else_is_lost(log: Path) -> 
         file.write('{"request": {"model": "gpt-4o", "mess')
     report = find_jobs(log)
     assert report.requests == 450
-    (place,) = report.unreadable
-    assert "log.jsonl:451" in place
-    assert "cut off" in place
+    assert report.unreadable.count == 1
+    assert "log.jsonl:451" in report.unreadable.first
+    assert "cut off" in report.unreadable.first

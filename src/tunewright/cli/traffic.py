@@ -47,7 +47,8 @@ def ls(captures: CapturesArgument, goal: GoalOption = _GOAL, json: JsonOption = 
     if json:
         jobs = [{**_plain(job), "ownable": asdict(share)} for job, share in zip(report.jobs, shares, strict=True)]
         strays = report.strays and asdict(report.strays)
-        print_json({**vars(report), "strays": strays, "goal": goal, "jobs": jobs})
+        unreadable = vars(report.unreadable)
+        print_json({**vars(report), "strays": strays, "unreadable": unreadable, "goal": goal, "jobs": jobs})
     else:
         _print_jobs(report, shares, goal)
 
@@ -153,8 +154,8 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
         )
     elif total:
         typer.echo(f"How much of ${total:,.2f} a month could be owned is not known yet: capture more.")
-    if report.unreadable:
-        typer.echo(f"{len(report.unreadable):,} lines are no exchanges, the first is {report.unreadable[0]}")
+    if count := report.unreadable.count:
+        typer.echo(f"{count:,} lines are no exchanges, the first is {report.unreadable.first}")
     if report.others:
         typer.echo(f"{report.others / report.requests:.1%} of {report.requests:,.0f} requests belong to no job.")
 

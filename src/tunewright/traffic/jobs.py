@@ -22,7 +22,7 @@ from tunewright.logs.usage import TokenCounts
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.reservoir import Reservoir, Room
-from tunewright.traffic.sources import ReadExchange, has_time, nothing_in, read_traffic
+from tunewright.traffic.sources import ReadExchange, Unreadable, has_time, nothing_in, read_traffic
 from tunewright.traffic.span import Strays, TimeSpan
 
 DRAWN = 2000
@@ -155,8 +155,7 @@ class TrafficReport:
     last: str | None
     strays: Strays | None
     """The few exchanges that make up most of the days; None: there are none."""
-    unreadable: list[str]
-    """Places of lines that are no exchange."""
+    unreadable: Unreadable
 
     def job(self, name: str, captures: Path) -> TrafficJob:
         """The job of a name.
@@ -223,8 +222,8 @@ class _Search:
 
 def _search(source: Path) -> _Search:
     finder = JobFinder()
-    unreadable: list[str] = []
-    exchanges = (read.exchange for read in read_traffic(source, unreadable.append))
+    unreadable = Unreadable()
+    exchanges = (read.exchange for read in read_traffic(source, unreadable.add))
     finder.add(_prompt(exchange) for exchange in exchanges if exchange.request is not None)
     finder.find()
     room = Room(_ROOM)

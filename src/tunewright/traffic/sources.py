@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,18 @@ class ReadExchange:
     exchange: Exchange
     fault: str | None = None
     """The code of why its answer can't be learnt from, as `tunewright data check` has it (D032); None: it can."""
+
+
+@dataclass
+class Unreadable:
+    """The lines that are no exchange. All of a log's may be, so only the place of the first is kept."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, place: str) -> None:
+        self.count += 1
+        self.first = self.first or place
 
 
 def read_traffic(source: Path, unreadable: Callable[[str], None]) -> Iterator[ReadExchange]:
@@ -80,16 +92,11 @@ def _has_captures(file: Path) -> bool:
     return file.match(EXCHANGE_FILES) if first is None else is_exchange(first)
 
 
-def nothing_in(source: Path, unreadable: Sequence[str]) -> UserError:
-    """The error for a source without a request.
-
-    Args:
-        unreadable: what `read_traffic` could not read.
-    """
-    if unreadable:
-        count = len(unreadable)
+def nothing_in(source: Path, unreadable: Unreadable) -> UserError:
+    """The error for a source without a request."""
+    if count := unreadable.count:
         which = f"The first of {count:,} lines that can't be read" if count > 1 else "The line that can't be read"
-        return UserError("No model call here can be read.", where=source, why=f"{which} is {unreadable[0]}.")
+        return UserError("No model call here can be read.", where=source, why=f"{which} is {unreadable.first}.")
     if source.is_dir():
         return UserError(
             "There are no captured requests here.",

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from tunewright.data.guess.yaml_text import yaml_scalar, yaml_text
 from tunewright.data.readers.forms import LOGGED
 from tunewright.data.text import system_prompt
-from tunewright.logs.values import mapping
+from tunewright.logs.values import mapping, moment, text
 from tunewright.tasks import Example
 
 DAYS_OF_MONTH = 30.44
-ALIKE = 0.9
+_ALIKE = 0.9
 """The share of requests that have the same system prompt, where it is the job's."""
 _LEAST_DAYS = 1.0
 """Days of a log from which a month's requests can be counted."""
@@ -58,7 +58,7 @@ def paid_in(examples: Sequence[Example], book: NameInBook) -> PaidToday | None:
     if not asked:
         return None
     ((name, _),) = asked.most_common(1)
-    answered = [call.get("answered_model") for call in calls if _model(call) == name]
+    answered = [text(call.get("answered_model")) for call in calls if _model(call) == name]
     model, days = book(name, answered[-1]) or "", _days(calls)
     return PaidToday(
         model=model,
@@ -71,17 +71,17 @@ def paid_in(examples: Sequence[Example], book: NameInBook) -> PaidToday | None:
 
 def usual_prompt(prompts: Sequence[str]) -> str:
     """The system prompt that nearly all of some requests have; empty if there is none."""
-    ((text, count),) = Counter(prompts).most_common(1) or [("", 0)]
-    return text if count >= ALIKE * len(prompts) else ""
+    ((usual, count),) = Counter(prompts).most_common(1) or [("", 0)]
+    return usual if count >= _ALIKE * len(prompts) else ""
 
 
 def _model(call: Mapping[str, Any]) -> str | None:
-    return call.get("model") or call.get("answered_model")
+    return text(call.get("model")) or text(call.get("answered_model"))
 
 
 def _days(calls: Sequence[Mapping[str, Any]]) -> float | None:
     """From the first call to the last; None: too short a time to count by, or most calls have none."""
-    times = [datetime.fromisoformat(call["time"]) for call in calls if "time" in call]
+    times = [time for call in calls if (time := moment(call.get("time")))]
     if 2 * len(times) <= len(calls):
         return None
     days = (max(times) - min(times)) / timedelta(days=1)
