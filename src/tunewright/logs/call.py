@@ -72,8 +72,6 @@ class LoggedCall:
     first_seconds: float | None = None
     """To the answer's first piece."""
     usage: TokenCounts | None = None
-    usage_is_estimated: bool = False
-    """Whether no API counted `usage`: the gateway estimated it, because a stream came without."""
     usd: float | None = None
     """As the log has it."""
     is_streamed: bool = False
@@ -83,6 +81,8 @@ class LoggedCall:
     """The share of calls that were logged: this one stands for 1 / share."""
     is_audit: bool = False
     """Whether no client got this answer: it was asked for to compare it with an own model's."""
+    usage_is_estimated: bool = False
+    """Whether no API counted `usage`: the gateway estimated it, because a stream came without."""
 
     @property
     def messages(self) -> list[dict[str, Any]]:

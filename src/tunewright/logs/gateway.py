@@ -39,12 +39,17 @@ def exchange_calls(row: Mapping[str, Any]) -> Iterator[LoggedCall]:
         number(row.get("seconds")),
         number(row.get("first_seconds")),
         _counts(mapping(row.get("usage"))),
-        row.get("usage_is_estimated") in (True, "true", "True"),
         number(row.get("usd")),
         row.get("streamed") is True,
         share=share if (share := number(row.get("share"))) and share <= 1 else 1.0,
-        is_audit=row.get("is_audit") in (True, "true", "True"),
+        is_audit=_flag(row, "is_audit"),
+        usage_is_estimated=_flag(row, "usage_is_estimated"),
     )
+
+
+def _flag(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a column is true, which a table may have as text."""
+    return row.get(name) in (True, "true", "True")
 
 
 def _tool_calls(choice: Mapping[str, Any]) -> Iterator[dict[str, str]]:
