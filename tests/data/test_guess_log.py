@@ -61,6 +61,13 @@ def test_a_log_says_how_many_requests_a_month_has(tmp_path: Path, hours: float, 
     assert (f"40 calls in {hours / 24:.3g} days make {expected:,} a month" in shown) == (hours > 24)
 
 
+def test_a_call_from_long_before_the_others_does_not_make_a_month_small(tmp_path: Path) -> None:
+    rows = [row for _ in range(5) for row in logged("gpt-6-luna", None, hours=10 * 24)]
+    write(tmp_path / "log.jsonl", [{**rows[0], "time": "2026-01-01T00:00:00Z"}, *rows])
+    CliRunner().invoke(app, ["init", str(tmp_path / "log.jsonl")], catch_exceptions=False)
+    assert 600 < load_spec(tmp_path).traffic.requests_per_month < 620
+
+
 def test_a_prompt_that_changes_is_not_what_the_api_is_asked_with(tmp_path: Path) -> None:
     write(tmp_path / "log.jsonl", logged("gpt-6-luna", None, hours=48, prompt="Today is day {}. Sort it."))
     CliRunner().invoke(app, ["init", str(tmp_path / "log.jsonl")], catch_exceptions=False)

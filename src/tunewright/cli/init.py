@@ -103,7 +103,7 @@ def _write_spec(data: Path, out: Path | None) -> None:
     target.write_text(guess.text, "utf-8")
     columns = f", input in '{guess.text_column}', answers in '{guess.label_column}'" if guess.text_column else ""
     typer.echo(f"Wrote {target}: {guess.kind}, {guess.rows} rows, {guess.what}{columns}.")
-    for line in _log_lines(guess.paid, guess.rows) if guess.paid else ():
+    for line in _log_lines(guess.paid) if guess.paid else ():
         typer.echo(line)
     project = target.parent if target.name == SPEC_FILE else target
     if guess.alike:
@@ -117,7 +117,7 @@ def _write_spec(data: Path, out: Path | None) -> None:
     typer.echo(f"Read it, improve the instruction, then type: {join(['tunewright', 'run', str(project)])}")
 
 
-def _log_lines(paid: PaidToday, rows: int) -> Iterator[str]:
+def _log_lines(paid: PaidToday) -> Iterator[str]:
     """What a log knows of the API and the traffic, in sentences."""
     if paid.model:
         yield f"Its answers are {paid.model}'s, which is the spec's api.model."
@@ -128,8 +128,8 @@ def _log_lines(paid: PaidToday, rows: int) -> Iterator[str]:
         )
     if paid.requests_per_month:
         yield (
-            f"{rows:,} calls in {paid.days:.3g} days make {paid.requests_per_month:,} a month; if there are more than "
-            "the log has, correct traffic.requests_per_month."
+            f"{paid.counted} make {paid.requests_per_month:,} a month; if there are more than the log has, correct "
+            "traffic.requests_per_month."
         )
 
 

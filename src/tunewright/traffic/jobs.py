@@ -11,19 +11,19 @@ from shlex import quote
 from typing import Any
 
 from tunewright.core.errors import UserError, did_you_mean
-from tunewright.data.guess.paid import DAYS_OF_MONTH, usual_prompt
+from tunewright.data.guess.paid import usual_prompt
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.exchanges import Exchange
 from tunewright.gateway.jobs.prompts import Prompt, read_prompt
 from tunewright.gateway.jobs.signature import JobSignature, OwnAnswerKind, fixed_in, signature_of
 from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
 from tunewright.gateway.jobs.words import Triples
+from tunewright.logs.span import DAYS_OF_MONTH, Strays, TimeSpan
 from tunewright.logs.usage import TokenCounts
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
 from tunewright.traffic.reservoir import Reservoir, Room
 from tunewright.traffic.sources import ReadExchange, Unreadable, has_time, nothing_in, read_traffic
-from tunewright.traffic.span import Strays, TimeSpan
 
 DRAWN = 2000
 """Answered requests of each job that are looked at more closely, drawn at random."""

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Any
 
 from tunewright.data.guess.yaml_text import yaml_scalar, yaml_text
 from tunewright.data.readers.forms import LOGGED
 from tunewright.data.text import system_prompt
+from tunewright.logs.span import DAYS_OF_MONTH, TimeSpan
 from tunewright.logs.values import mapping, moment, text
 from tunewright.tasks import Example
 
-DAYS_OF_MONTH = 30.44
 _ALIKE = 0.9
 """The share of requests that have the same system prompt, where it is the job's."""
 _LEAST_DAYS = 1.0
@@ -39,8 +38,8 @@ class PaidToday:
     """Its system prompt; empty where that varies from request to request."""
     requests_per_month: int | None = None
     """None: not known."""
-    days: float | None = None
-    """The time in which a log's rows were asked; None: not known, or the month was counted otherwise."""
+    counted: str = ""
+    """Of which calls of a log the month was counted; empty: it was not."""
     is_recorded: bool = False
     """Whether the rows are its answers to what it was really asked."""
 
@@ -59,13 +58,13 @@ def paid_in(examples: Sequence[Example], book: NameInBook) -> PaidToday | None:
         return None
     ((name, _),) = asked.most_common(1)
     answered = [text(call.get("answered_model")) for call in calls if _model(call) == name]
-    model, days = book(name, answered[-1]) or "", _days(calls)
+    model, (month, counted) = book(name, answered[-1]) or "", _month(calls)
     return PaidToday(
         model=model,
         deployment="" if model == name else name,
         prompt=usual_prompt(list(map(system_prompt, examples))),
-        requests_per_month=max(1, round(len(calls) * DAYS_OF_MONTH / days)) if days else None,
-        days=days,
+        requests_per_month=month,
+        counted=counted,
     )
 
 
@@ -79,10 +78,13 @@ def _model(call: Mapping[str, Any]) -> str | None:
     return text(call.get("model")) or text(call.get("answered_model"))
 
 
-def _days(calls: Sequence[Mapping[str, Any]]) -> float | None:
-    """From the first call to the last; None: too short a time to count by, or most calls have none."""
-    times = [time for call in calls if (time := moment(call.get("time")))]
-    if 2 * len(times) <= len(calls):
-        return None
-    days = (max(times) - min(times)) / timedelta(days=1)
-    return days if days >= _LEAST_DAYS else None
+def _month(calls: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
+    """(the requests of a month, the calls of which that was counted, in words); (None, empty): most calls have no time,
+    or all were made in less than a day. A few calls from long before or after the others don't count."""
+    span, times = TimeSpan(), [time for call in calls if (time := moment(call.get("time")))]
+    for time in times:
+        span.add(time.isoformat())
+    count, days = (span.strays.others, span.strays.days) if span.strays else (len(times), span.days or 0.0)
+    if 2 * len(times) <= len(calls) or days < _LEAST_DAYS:
+        return None, ""
+    return max(1, round(count * DAYS_OF_MONTH / days)), f"{count:,} calls in {days:.3g} days"

@@ -101,7 +101,7 @@ def guess_spec(
         folder: the folder of the future spec; the spec's data path is relative to it.
         paid: the API whose answers the data are; None: not known.
         file: the name of the future spec.
-        book: by it, the API is read from the data if they are a log; None: it is not.
+        book: how the price book names a log's model. With it, the API is what a log says of it.
 
     Raises:
         UserError: no column looks like an answer, or none like a text, or no row can be read; a table begins with a
@@ -173,7 +173,6 @@ def guess_spec(
         key=key,
         label=yaml_scalar(label) if label else "",
         turns=turns,
-        rows=len(answers),
         paid=paid and paid.in_yaml,
     )
     return Guess(content, kind, _in_words(kind, details), len(answers), text, label, others, alike, paid)

@@ -1,4 +1,4 @@
-"""The time over which traffic was captured, and whether it hangs on a few calls."""
+"""The time over which calls were logged, and whether it hangs on a few of them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
 
+DAYS_OF_MONTH = 30.44
 _HOUR = timedelta(hours=1)
 _LEAST_DAYS = 1 / 24
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tunewright.traffic.span import TimeSpan
+from tunewright.logs.span import TimeSpan
 
 BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
 
