@@ -8,6 +8,7 @@
     python bench/encoders.py accuracy banking77 [SEED…]  # the official test, with the settings that ship
     python bench/encoders.py training [ARM…]             # an epoch, beside transformers and sentence-transformers
     python bench/encoders.py serving banking77           # the bundle of `accuracy`: batch, HTTP, start
+    python bench/encoders.py errors clinc150             # those that all seeds of its rows of the scoreboard make
 
 bench/data_sets.py says where the data lie (CLINC150 without its questions out of scope). The base is
 all-MiniLM-L6-v2. An epoch of BANKING77 takes half a minute on two cores with bfloat16.
@@ -39,6 +40,7 @@ from tunewright.core.artifacts import read_jsonl, read_manifest, write_jsonl
 from tunewright.data import load_dataset
 from tunewright.data.curve.classical import fit_linear
 from tunewright.data.dataset import Dataset
+from tunewright.evaluation.evidence import VALIDATION, Record, load_records
 from tunewright.inference.runtimes.base import FOLDERS, runtime_in
 from tunewright.inference.runtimes.beside import Beside
 from tunewright.models.resolve import resolve_encoder
@@ -396,6 +398,32 @@ def serving(name: str) -> None:
     print(f"HTTP, one at a time: P50 {p50:.1f} ms, P95 {p95:.1f} ms; start to ready {statistics.median(starts):.2f} s")
 
 
+def errors(name: str) -> None:
+    """The errors on the official test that all seeds of the set's rows (bench/scoreboard.py) make, and the texts of
+    those in which they give the same wrong answer, the surest first."""
+    rows = sorted((RUNS.parent / "scoreboard" / name / "all-minilm").iterdir())
+    runs = [row / "runs" / "latest" for row in rows]
+    seeds = [_answers(run / "parity" / "answers" / "served.jsonl") for run in runs]
+    linear = _answers(runs[0] / "evaluate" / "answers" / "svm.jsonl")
+    texts = {each.meta.id: each.request for each in load_dataset(runs[0] / "split").test_examples}
+    wrong = [{key for key, each in answers.items() if each.answer != each.gold} for answers in seeds]
+    shared = set.intersection(*wrong)
+    alike = [key for key in shared if len({answers[key].answer for answers in seeds}) == 1]
+    simple = sum(linear[key].answer == seeds[0][key].answer for key in alike)
+    votes = {key: Counter(answers[key].answer for answers in seeds).most_common(1)[0][0] for key in seeds[0]}
+    right = sum(votes[key] == each.gold for key, each in seeds[0].items())
+    print(f"{len(seeds)} seeds, {len(texts):,} questions, {', '.join(str(len(each)) for each in wrong)} errors")
+    print(f"{len(shared)} errors of all, {len(alike)} of them with the same answer, {simple} the linear model's too")
+    print(f"a vote is right on {right / len(texts):.1%}")
+    for key in sorted(alike, key=lambda key: -seeds[0][key].confidence):
+        print(f"{seeds[0][key].confidence:.2f}  {seeds[0][key].gold} → {seeds[0][key].answer}: {texts[key]}")
+
+
+def _answers(file: Path) -> dict[str, Record]:
+    """The answers to the test examples, by the examples' ids."""
+    return {each.id: each for each in load_records(file) if each.split != VALIDATION}
+
+
 def _timed(client: httpx.Client, model: str, text: str) -> float:
     body = {"model": model, "messages": [{"role": "user", "content": text}]}
     began = time.perf_counter()
@@ -413,6 +441,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "training": training,
     "candidate": candidate,
     "serving": serving,
+    "errors": errors,
 }
 
 
