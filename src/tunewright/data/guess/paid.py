@@ -84,7 +84,8 @@ def _month(calls: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
     span, times = TimeSpan(), [time for call in calls if (time := moment(call.get("time")))]
     for time in times:
         span.add(time.isoformat())
-    count, days = (span.strays.others, span.strays.days) if span.strays else (len(times), span.days or 0.0)
+    apart = span.strays
+    count, days = (apart.others, apart.days) if apart else (len(times), span.days or 0.0)
     if 2 * len(times) <= len(calls) or days < _LEAST_DAYS:
         return None, ""
     return max(1, round(count * DAYS_OF_MONTH / days)), f"{count:,} calls in {days:.3g} days"
