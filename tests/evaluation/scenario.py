@@ -13,7 +13,7 @@ from tunewright.config import Spec
 from tunewright.economics import price_book
 from tunewright.economics.mean_usage import MeanUsage
 from tunewright.evaluation.candidates.cascade import ONE_BY_ONE, Drawing
-from tunewright.evaluation.evidence import VALIDATION, Record
+from tunewright.evaluation.evidence import VALIDATION, Latency, Record
 from tunewright.evaluation.verdict.comparison import Comparison, compare
 from tunewright.evaluation.verdict.decision import Verdict, decide
 
@@ -50,10 +50,12 @@ def compared(
     day: date = DAY,
     counted: Mapping[str, MeanUsage] | None = None,
     logged: MeanUsage | None = None,
+    logged_latency: Latency | None = None,
 ) -> Comparison:
     """As of the day on which the built-in prices were read, or of another."""
     with time_machine.travel(datetime.combine(day, time(12), UTC)):
-        return compare(spec, evidence, price_book(spec.price_file), counted, logged=logged)
+        prices = price_book(spec.price_file)
+        return compare(spec, evidence, prices, counted, logged=logged, logged_latency=logged_latency)
 
 
 def verdict(

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.conftest import make_spec
+from tests.evaluation import scenario
 from tests.evaluation.scenario import candidate, evidence_of
+from tunewright.data.readers.forms import LOGGED
 from tunewright.economics import price_book
 from tunewright.economics.cost import cold_share
-from tunewright.evaluation.evidence import Record, latency
-from tunewright.evaluation.verdict.comparison import SERVED, Comparison, Measured, compare
+from tunewright.evaluation.evidence import Record, latency, logged_latency
+from tunewright.evaluation.verdict.comparison import SERVED, Comparison, Measured, compare, evidence_key
 from tunewright.evaluation.verdict.targets import is_fast, speed_of
+from tunewright.tasks import Example
+from tunewright.tasks.example import Meta
 
 ON = Measured(2, "AMD EPYC 9B45", 4.0)
+
+
+def call(**known: Any) -> Example:
+    return Example.of("x", "a", Meta(id="1", source="log", extra={LOGGED: known}))
 
 
 def timed(times: list[float]) -> list[Record]:
@@ -44,6 +53,20 @@ def test_few_requests_bound_nothing_and_it_is_said() -> None:
 def compared(machine: str, requests: int, measured: Measured | None = ON) -> Comparison:
     spec = make_spec(traffic={"machine": machine, "requests_per_month": requests}, apis=[{}])
     return compare(spec, evidence_of(candidate(0.97), candidate(0.7)), price_book(), measured=measured)
+
+
+def test_a_log_times_the_api_where_nobody_has_timed_it_here() -> None:
+    spec, evidence = make_spec(), evidence_of(candidate(0.97), candidate(0.7))
+    logged = logged_latency([call(seconds=0.8), call(seconds="1.2"), call(seconds=0), call(), call(seconds="soon")])
+    assert logged and (logged.count, logged.mean_ms, logged.bounded) == (2, 1000, False)
+    assert logged_latency([call(), call(seconds=0)]) is None
+    known = scenario.compared(spec, evidence, logged_latency=logged)
+    assert known.apis["gpt-4o"].latency == known.logged_latency == logged
+    assert "2 calls in your log" in known.timed_in_log
+    asked = evidence | {evidence_key(spec, "gpt-4o"): timed([30.0] * 60)}
+    timed_here = scenario.compared(spec, asked, logged_latency=logged)
+    assert timed_here.apis["gpt-4o"].latency == latency(timed([30.0] * 60))
+    assert (timed_here.logged_latency, timed_here.timed_in_log) == (None, "")
 
 
 def test_a_machine_that_sleeps_between_requests_answers_late() -> None:

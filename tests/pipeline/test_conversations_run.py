@@ -47,9 +47,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
             {
                 "request": {"model": TEACHER, "messages": asked},
                 "response": {"choices": [{"message": answer}], "usage": COUNTED},
+                "latency_ms": 600 + number,
             }
         )
-        for *asked, answer in rows
+        for number, (*asked, answer) in enumerate(rows)
     ]
     (folder / "train.jsonl").write_text("\n".join(lines), "utf-8")
     task = {**spec_data()["task"], "earlier_turns": 2}
@@ -94,6 +95,18 @@ def test_the_verdict_prices_what_the_api_counted_in_the_log(done: tuple[Path, di
         (latest / "verdict" / "report.html").read_text("utf-8")
     )
     assert "900 in (800 cached), 12 out" in (latest / "verdict" / "report.html").read_text("utf-8")
+
+
+def test_the_verdict_shows_how_long_the_api_took_in_the_log(done: tuple[Path, dict[str, Any]]) -> None:
+    latest, report = done
+    comparison = report["comparison"]
+    calls = 60 * len(LABELS)
+    now = comparison["apis"]["gpt-4o"]["latency"]
+    assert now == comparison["logged_latency"]
+    assert (now["count"], now["p50_ms"]) == (calls, pytest.approx(600 + (calls - 1) / 2))
+    page = (latest / "verdict" / "report.html").read_text("utf-8")
+    assert f"The P50 and P95 of API gpt-4o are those of {calls} calls in your log, the network included." in page
+    assert "Time an answer of gpt-4o" in page
 
 
 def test_a_server_reads_a_conversation_as_the_training_did(address: str) -> None:

@@ -98,7 +98,7 @@ def test_a_job_of_labels_becomes_a_project(captures: Path) -> None:
     assert {row["label"] for row in rows} == set(LABELS)
     assert not [row for row in rows if "Which team" in row["text"]]
     assert {row["call"]["model"] for row in rows} == {"gpt-6-luna"}
-    assert all(row["call"]["time"] for row in rows)
+    assert all(row["call"]["time"] and row["call"]["seconds"] > 0 for row in rows)
     counted = {"prompt_tokens": 100, "answer_tokens": 2, "cached_tokens": 50}
     assert all(row["call"]["usage"] == counted for row in rows)
     spec = load_spec(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,10 +12,12 @@ import numpy as np
 
 from tunewright.core.artifacts import read_jsonl, write_jsonl
 from tunewright.core.progress import track
+from tunewright.data.readers.forms import LOGGED
 from tunewright.evaluation.statistics.intervals import Interval, macro_f1, macro_of, ratio
 from tunewright.inference.predictors.base import Answer, Predictor
 from tunewright.inference.predictors.encoder import EncoderPredictor
 from tunewright.inference.predictors.prompted import LanguageModel, PromptBatcher
+from tunewright.logs.values import mapping, number
 from tunewright.tasks import Example, Task
 from tunewright.tasks.measures import LABEL, SINGLE, Ratio
 
@@ -241,12 +243,22 @@ _BOUNDED = 59
 
 
 def latency(records: Sequence[Record]) -> Latency:
-    """The latency of the records that were timed.
+    """The latency of the records that were timed."""
+    return _latency([record.latency_ms for record in records if record.latency_ms])
 
-    The bound is an order statistic and assumes no distribution of the times: the k-th of n sorted times is above the
-    95th percentile with the chance that fewer than k of n are below it, which is binomial.
-    """
-    values = np.sort([record.latency_ms for record in records if record.latency_ms])
+
+def logged_latency(rows: Iterable[Example]) -> Latency | None:
+    """How long an API took for the calls in a log; None: the rows have no times. A call that the log counts as nothing
+    is left out."""
+    calls = (mapping(row.meta.extra.get(LOGGED)) for row in rows if row.importance)
+    seconds = [value for call in calls if (value := number(call.get("seconds"))) and value > 0]
+    return _latency([1000 * value for value in seconds]) if seconds else None
+
+
+def _latency(milliseconds: Sequence[float]) -> Latency:
+    """The bound is an order statistic and assumes no distribution of the times: the k-th of n sorted times is above the
+    95th percentile with the chance that fewer than k of n are below it, which is binomial."""
+    values = np.sort(milliseconds)
     return Latency(
         float(np.quantile(values, 0.5)),
         float(np.quantile(values, 0.95)),

@@ -20,7 +20,7 @@ from tunewright.evaluation.candidates.cascade import Drawing
 from tunewright.evaluation.candidates.classifiers import ask_encoder, ask_linear
 from tunewright.evaluation.candidates.in_torch import ask_in_torch, sample_for
 from tunewright.evaluation.candidates.records import controls
-from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records, score
+from tunewright.evaluation.evidence import VALIDATION, Record, by_test, collect, load_records, logged_latency, score
 from tunewright.evaluation.report.model_card import write_card
 from tunewright.evaluation.report.page import verdict_data, write_report
 from tunewright.evaluation.verdict.comparison import (
@@ -193,7 +193,7 @@ def compared(
             name for it under "own".
         parts: for a cascade, the outputs of each of its models.
     """
-    cascade = parity.get("own")
+    cascade, rows = parity.get("own"), (*dataset.train, *dataset.validation, *dataset.test_examples)
     # A classifier, a cascade with one, and a model with a pruned prompt read other tokens than an API would.
     differs = cascade or spec.task.is_pruned or kind_in(evidence) != "decoder"
     written = written_usage(task_of(spec.task).untaught(), dataset) if differs else None
@@ -206,7 +206,8 @@ def compared(
         training_hours(inputs, parts),
         written,
         cascade,
-        logged_usage((*dataset.train, *dataset.validation, *dataset.test_examples)),
+        logged_usage(rows),
+        logged_latency(rows),
     )
 
 

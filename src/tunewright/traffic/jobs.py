@@ -57,6 +57,8 @@ class Drawn:
     time: str | None
     usage: TokenCounts | None
     """What the API counted; None: it did not, or the gateway estimated it."""
+    seconds: float
+    """Until the answer was whole; 0: not known."""
 
 
 @dataclass
@@ -364,7 +366,7 @@ class _Tally:
             system=usual_prompt([each.system for each in prompts]),
             outline=shown,
             drawn=[
-                Drawn(text, each.choice, each.model, each.time, each.usage)
+                Drawn(text, each.choice, each.model, each.time, each.usage, each.seconds)
                 for text, each in zip(inputs, learnt, strict=False)
             ],
             prompts=prompts,

@@ -143,9 +143,14 @@ def _calls(job: TrafficJob) -> Iterator[dict[str, Any]]:
 
 
 def _origin(drawn: Drawn) -> dict[str, Any]:
-    """Which API gave an answer when, and the tokens that it counted."""
-    usage = drawn.usage and drawn.usage.row
-    return {name: value for name, value in (("model", drawn.model), ("time", drawn.time), ("usage", usage)) if value}
+    """Which API gave an answer when, how long it took, and the tokens that it counted."""
+    known = {
+        "model": drawn.model,
+        "time": drawn.time,
+        "seconds": drawn.seconds,
+        "usage": drawn.usage and drawn.usage.row,
+    }
+    return {name: value for name, value in known.items() if value}
 
 
 def _text_of(choice: AnswerChoice, job: TrafficJob) -> str:

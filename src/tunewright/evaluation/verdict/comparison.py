@@ -138,6 +138,17 @@ class Comparison:
     """A sentence that the prompt cache of the API paid for today is not counted; empty where it is or costs no less."""
     measured_on: str = ""
     """A sentence that names the machine on which latency was measured and compares it with the priced one."""
+    logged_latency: Latency | None = None
+    """How long the API paid for today took in the log that the data are; None where it was timed here or in no log."""
+
+    @property
+    def timed_in_log(self) -> str:
+        """A sentence that the times of the API paid for today are the log's; empty where they are not."""
+        if self.logged_latency is None:
+            return ""
+        now = next(iter(self.apis.values()))
+        count = self.logged_latency.count
+        return f"The P50 and P95 of {now.label} are those of {count:,} calls in your log, the network included."
 
     @property
     def control(self) -> Candidate:
@@ -158,6 +169,7 @@ def compare(
     written: MeanUsage | None = None,
     cascade: str | None = None,
     logged: MeanUsage | None = None,
+    logged_latency: Latency | None = None,
 ) -> Comparison:
     """Score and price every candidate.
 
@@ -172,6 +184,7 @@ def compare(
         written: the tokens that an API would read and write, estimated from the letters of the task's prompt; for a
             model that reads no prompt, or a shorter one.
         logged: what the API paid for today counted, where the data are a log of its calls.
+        logged_latency: how long it took for them. It holds where nobody has timed that API here.
     """
     machine, served, counted = prices.machine(spec.traffic.machine), _tests(evidence[SERVED]), counted or {}
     usage, usage_from = counted.get(spec.api.label), "api"
@@ -192,6 +205,8 @@ def compare(
         candidates[key] = Candidate(key, label, _scores(spec, evidence[key]), speed, cost)
     apis = _apis(spec, prices, usage, counted, evidence)
     now, price = apis[spec.api.label], prices.api(spec.api.model)
+    logged_latency = None if now.latency else logged_latency
+    now = apis[spec.api.label] = replace(now, latency=now.latency or logged_latency)
     batch = Candidate(BATCH, f"{now.label}, batch", {}, None, now.cost.times(prices.batch_of(price)), now.lifetime)
     scenario = Scenario(
         spec.traffic.requests_per_month,
@@ -229,6 +244,7 @@ def compare(
             requests=spec.traffic.requests_per_month,
         ),
         _measured_on(spec, machine, measured) if measured else "",
+        logged_latency,
     )
 
 

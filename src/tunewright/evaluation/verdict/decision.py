@@ -175,7 +175,8 @@ def decide(
     ]
     by_itself = Saving(served.cost.usd_per_month, bills_of(bill_of(now), _later_bill(later)), spec.costs.horizon_months)
     reasons.append(money_reason(comparison, spec, by_itself.payback_months(spec.costs.engineering_usd)))
-    reasons += [each for each in (comparison.measured_on, comparison.uncached, comparison.stale) if each]
+    notes = (comparison.measured_on, comparison.timed_in_log, comparison.uncached, comparison.stale)
+    reasons += [note for note in notes if note]
     reasons.append(threshold_reason(threshold, spec))
     sentences = [final.sentence, now.lifetime.summary, final.answers.thinking]
     return Verdict(

@@ -338,6 +338,9 @@ def _assumptions(
     if own.latency:
         speed = f"{own.latency.mean_ms:,.0f} ms, P95 {own.latency.p95_ms:,.0f} ms"
         assumptions.append(Assumption("Time an answer", speed, "measured on the machine of this run"))
+    if logged := comparison.logged_latency:
+        speed = f"{logged.mean_ms:,.0f} ms, P95 {logged.p95_ms:,.0f} ms"
+        assumptions.append(Assumption(f"Time an answer of {now.key}", speed, f"{logged.count:,} calls in your log"))
     return [
         *assumptions,
         Assumption("Examples of the test", tested, "your data"),
