@@ -12,7 +12,7 @@ from tunewright.core.errors import UserError
 from tunewright.data.job import columns_in
 from tunewright.data.readers import read
 from tunewright.economics.candidates import check_apis
-from tunewright.economics.cost import Cost, Service, api_cost, host_cost, tokens_by_letters, usd
+from tunewright.economics.cost import Cost, Service, host_cost, tokens_by_letters, usd
 from tunewright.economics.hosting import Hosting, hosting_of
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today, uncached
 from tunewright.economics.mean_usage import MeanUsage, logged_usage, uncounted
@@ -145,14 +145,7 @@ def _apis(spec: MoneySpec, book: PriceBook, usage: MeanUsage, *, is_counted: boo
 
     def cost(price: ApiPrice, settings: ApiSpec) -> Cost:
         tokens = usage if settings is spec.api else uncounted(settings, usage.without_thinking())
-        return api_cost(
-            price,
-            prompt_tokens=tokens.prompt_tokens,
-            answer_tokens=tokens.answer_tokens,
-            cached_tokens=tokens.cached_tokens,
-            cache_write_tokens=tokens.cache_write_tokens,
-            requests=spec.traffic.requests_per_month,
-        )
+        return tokens.cost(price, spec.traffic.requests_per_month)
 
     def way(name: str, settings: ApiSpec, price: ApiPrice, span: Lifetime) -> Way:
         label = f"API {name}"

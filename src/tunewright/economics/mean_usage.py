@@ -8,6 +8,8 @@ from statistics import fmean
 
 from tunewright.config import ApiSpec
 from tunewright.data.readers.forms import LOGGED
+from tunewright.economics.cost import Cost, api_cost
+from tunewright.economics.prices import ApiPrice
 from tunewright.logs.values import count, mapping
 from tunewright.tasks import Example
 
@@ -26,6 +28,17 @@ class MeanUsage:
         """What another API would count of such requests, as far as is known: nobody knows how much it would think."""
         answer = max(1.0, self.answer_tokens - self.reasoning_tokens)
         return replace(self, answer_tokens=answer, reasoning_tokens=0.0) if self.reasoning_tokens else self
+
+    def cost(self, price: ApiPrice, requests: float) -> Cost:
+        """What so many such requests a month cost at an API's price."""
+        return api_cost(
+            price,
+            prompt_tokens=self.prompt_tokens,
+            answer_tokens=self.answer_tokens,
+            cached_tokens=self.cached_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+            requests=requests,
+        )
 
 
 def uncounted(settings: ApiSpec, usage: MeanUsage) -> MeanUsage:

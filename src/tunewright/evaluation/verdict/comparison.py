@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from tunewright.config import Spec
-from tunewright.economics import Cost, PriceBook, api_cost, host_cost
+from tunewright.economics import Cost, PriceBook, host_cost
 from tunewright.economics.cost import LATE, Service, cold_share
 from tunewright.economics.lifetimes import UNANNOUNCED, Lifetime, beside, lifetime, stale, thinking, today, uncached
 from tunewright.economics.mean_usage import MeanUsage, uncounted
@@ -313,14 +313,7 @@ def _apis(
     alike = usage.without_thinking()
 
     def cost(price: ApiPrice, tokens: MeanUsage) -> Cost:
-        return api_cost(
-            price,
-            prompt_tokens=tokens.prompt_tokens,
-            answer_tokens=tokens.answer_tokens,
-            cached_tokens=tokens.cached_tokens,
-            cache_write_tokens=tokens.cache_write_tokens,
-            requests=spec.traffic.requests_per_month,
-        )
+        return tokens.cost(price, spec.traffic.requests_per_month)
 
     def label(name: str, span: Lifetime) -> str:
         return f"API {name} (ended)" if span.ended else f"API {name}"
