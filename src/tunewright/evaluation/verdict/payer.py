@@ -16,6 +16,7 @@ from tunewright.economics.cost import Item, usd
 from tunewright.economics.prices import ApiPrice
 from tunewright.economics.saving import Saving
 from tunewright.economics.upkeep import unpriced
+from tunewright.evaluation.evidence import Latency
 from tunewright.evaluation.verdict.comparison import CONTROLS, SERVED, Candidate, Comparison
 from tunewright.evaluation.verdict.decision import Verdict
 from tunewright.evaluation.verdict.reasons import pct, points
@@ -336,11 +337,10 @@ def _assumptions(
         ),
     ]
     if own.latency:
-        speed = f"{own.latency.mean_ms:,.0f} ms, P95 {own.latency.p95_ms:,.0f} ms"
-        assumptions.append(Assumption("Time an answer", speed, "measured on the machine of this run"))
+        assumptions.append(Assumption("Time an answer", _speed(own.latency), "measured on the machine of this run"))
     if logged := comparison.logged_latency:
-        speed = f"{logged.mean_ms:,.0f} ms, P95 {logged.p95_ms:,.0f} ms"
-        assumptions.append(Assumption(f"Time an answer of {now.key}", speed, f"{logged.count:,} calls in your log"))
+        source = f"{logged.count:,} calls in your log"
+        assumptions.append(Assumption(f"Time an answer of {now.key}", _speed(logged), source))
     return [
         *assumptions,
         Assumption("Examples of the test", tested, "your data"),
@@ -358,6 +358,10 @@ def _assumptions(
             "Has to pay back in", f"{spec.costs.horizon_months} months", _key(spec.costs, "costs", "horizon_months")
         ),
     ]
+
+
+def _speed(latency: Latency) -> str:
+    return f"{latency.mean_ms:,.0f} ms, P95 {latency.p95_ms:,.0f} ms"
 
 
 def _key(section: BaseModel, name: str, key: str) -> str:
