@@ -31,7 +31,7 @@ STEADY = [number / 40 for number in range(200)]
 
 
 @pytest.mark.parametrize(
-    ("days", "strays", "end"),
+    ("days", "outliers", "end"),
     [
         (STEADY, None, None),
         ([*STEADY, 9], None, None),
@@ -44,9 +44,9 @@ STEADY = [number / 40 for number in range(200)]
         ([0, 0.01], None, None),
     ],
 )
-def test_calls_that_lie_far_from_nearly_all_are_told(days: list[float], strays: int | None, end: int | None) -> None:
-    found = span(*days).strays
-    assert (found and found.calls) == strays
+def test_calls_that_lie_far_from_nearly_all_are_told(days: list[float], outliers: int | None, end: int | None) -> None:
+    found = span(*days).outliers
+    assert (found and found.calls) == outliers
     if found:
         assert (found.first[:10], found.last[:10]) == ("2026-11-01", f"2026-11-{end:02}")
         assert end and end - 1 < found.days <= end

@@ -171,7 +171,7 @@ def test_a_few_calls_that_make_up_most_of_the_time_are_told(tmp_path: Path) -> N
     report = json.loads(CliRunner().invoke(app, ["traffic", "ls", str(tmp_path / "kept"), "--json"]).stdout)
     assert report["first"].startswith("2020-02-01T00:00:00")
     assert report["last"].startswith("2026-11-01T01:59:00")
-    assert report["strays"]["calls"] == 1
+    assert report["outliers"]["calls"] == 1
 
 
 @pytest.mark.slow

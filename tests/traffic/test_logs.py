@@ -98,7 +98,7 @@ def test_one_time_of_zero_does_not_change_a_month(tmp_path: Path) -> None:
     file = tmp_path / "log.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     report = find_jobs(file)
-    assert (report.requests, report.strays) == (60, None)
+    assert (report.requests, report.outliers) == (60, None)
     assert report.days == pytest.approx(19)
 
 

@@ -46,9 +46,9 @@ def ls(captures: CapturesArgument, goal: GoalOption = _GOAL, json: JsonOption = 
     shares = [ownable(job, goal) for job in report.jobs]
     if json:
         jobs = [{**_plain(job), "ownable": asdict(share)} for job, share in zip(report.jobs, shares, strict=True)]
-        strays = report.strays and asdict(report.strays)
+        outliers = report.outliers and asdict(report.outliers)
         unreadable = vars(report.unreadable)
-        print_json({**vars(report), "strays": strays, "unreadable": unreadable, "goal": goal, "jobs": jobs})
+        print_json({**vars(report), "outliers": outliers, "unreadable": unreadable, "goal": goal, "jobs": jobs})
     else:
         _print_jobs(report, shares, goal)
 
@@ -136,10 +136,10 @@ def _print_jobs(report: TrafficReport, shares: Sequence[Ownable], goal: float) -
         days = report.days
         captured = f"{days:.1f} days" if days >= 2 else f"{24 * days:.1f} hours"
         typer.echo(f"A month is {captured} of captures, {_dates(report.first, report.last)}, scaled to 30.44 days.")
-        if strays := report.strays:
+        if few := report.outliers:
             typer.echo(
-                f"Most of that time has only {strays.calls:,} of {strays.calls + strays.others:,} calls. The others "
-                f"are of {_dates(strays.first, strays.last)}. If the few have wrong times, a month has more requests "
+                f"Most of that time has only {few.calls:,} of {few.calls + few.others:,} calls. The others "
+                f"are of {_dates(few.first, few.last)}. If the few have wrong times, a month has more requests "
                 "and dollars than this table says."
             )
         if days < 7:

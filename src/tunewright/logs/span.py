@@ -14,7 +14,7 @@ _LEAST_DAYS = 1 / 24
 
 
 @dataclass(frozen=True)
-class Strays:
+class Outliers:
     """Under 1 % of the calls that make up most of the time."""
 
     calls: int
@@ -56,7 +56,7 @@ class TimeSpan:
         return max(_LEAST_DAYS, (_moment(self._last) - _moment(self._first)) / timedelta(days=1))
 
     @property
-    def strays(self) -> Strays | None:
+    def outliers(self) -> Outliers | None:
         """The calls outside that half of the time which has the most calls; None: they are 1 % or more."""
         if self.days is None:
             return None
@@ -71,7 +71,7 @@ class TimeSpan:
             return None
         first, last = times[begin], times[end - 1]
         days = (last - first + _HOUR) / timedelta(days=1)
-        return Strays(total - others, others, first.isoformat(), last.isoformat(), days)
+        return Outliers(total - others, others, first.isoformat(), last.isoformat(), days)
 
 
 def _moment(time: str) -> datetime:

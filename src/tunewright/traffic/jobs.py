@@ -18,7 +18,7 @@ from tunewright.gateway.jobs.prompts import Prompt, read_prompt
 from tunewright.gateway.jobs.signature import JobSignature, OwnAnswerKind, fixed_in, signature_of
 from tunewright.gateway.jobs.slots import outline, parts_of, variable_text
 from tunewright.gateway.jobs.words import Triples
-from tunewright.logs.span import DAYS_OF_MONTH, Strays, TimeSpan
+from tunewright.logs.span import DAYS_OF_MONTH, Outliers, TimeSpan
 from tunewright.logs.usage import TokenCounts
 from tunewright.traffic.answers import AnswerKind, AnswerShape, answer_shape
 from tunewright.traffic.grouping import FoundJob, JobFinder
@@ -37,7 +37,7 @@ ANSWERS: dict[AnswerKind, OwnAnswerKind] = {
 }
 """What an owned model answers, by the form of the API's answers. Tool calls are `TrafficJob.answer`'s affair; other
 forms are no kind of task yet."""
-_STRAYS = 0.05
+_OUTLIERS = 0.05
 """The share of texts up to which the answers of a job are the arguments of its one tool."""
 _NAME_WORDS = 5
 """Words of a template that name its job."""
@@ -110,7 +110,7 @@ class TrafficJob:
         if self.form.kind != "tool calls":
             return ANSWERS.get(self.form.kind)
         texts = sum(not each.choice.tool_calls for each in self.drawn)
-        is_one_tool = len(self.form.names) == 1 and texts <= _STRAYS * len(self.drawn)
+        is_one_tool = len(self.form.names) == 1 and texts <= _OUTLIERS * len(self.drawn)
         return "record" if is_one_tool else "call"
 
     @property
@@ -155,7 +155,7 @@ class TrafficReport:
     first: str | None
     """The time of the first exchange, in UTC."""
     last: str | None
-    strays: Strays | None
+    outliers: Outliers | None
     """The few exchanges that make up most of the days; None: there are none."""
     unreadable: Unreadable
 
@@ -251,7 +251,7 @@ def _search(source: Path) -> _Search:
     ]
     jobs = sorted((job for job, _, _ in found), key=lambda job: -(job.usd or job.requests * 1e-12))
     requests = others.requests + sum(job.requests for job in jobs)
-    report = TrafficReport(jobs, others.requests, requests, days, span.first, span.last, span.strays, unreadable)
+    report = TrafficReport(jobs, others.requests, requests, days, span.first, span.last, span.outliers, unreadable)
     numbers = {job.name: number for job, number, _ in found}
     return _Search(report, finder, numbers, {job.name for job, _, is_sampled in found if is_sampled})
 

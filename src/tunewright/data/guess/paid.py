@@ -84,7 +84,7 @@ def _month(calls: Sequence[Mapping[str, Any]]) -> tuple[int | None, str]:
     span, times = TimeSpan(), [time for call in calls if (time := moment(call.get("time")))]
     for time in times:
         span.add(time.isoformat())
-    apart = span.strays
+    apart = span.outliers
     count, days = (apart.others, apart.days) if apart else (len(times), span.days or 0.0)
     if 2 * len(times) <= len(calls) or days < _LEAST_DAYS:
         return None, ""

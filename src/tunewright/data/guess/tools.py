@@ -12,7 +12,7 @@ from tunewright.data.guess.schema import guess_schema
 from tunewright.tasks import Example
 
 _LEAST = 0.1
-"""Share of answers that must be calls. Fewer calls are strays in a job of another kind."""
+"""Share of answers that must be calls. Fewer calls are outliers in a job of another kind."""
 
 
 def guess_tools(examples: Sequence[Example]) -> list[dict[str, Any]] | None:

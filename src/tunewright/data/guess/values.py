@@ -1,4 +1,4 @@
-"""What holds for a column's values, when a few of them are blank or stray."""
+"""What holds for a column's values, when a few of them are blank or unlike the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 NEARLY_ALL = 0.95
-"""The share of values that must be alike. The others are strays, which decide nothing about the job."""
+"""The share of values that must be alike. The others are outliers, which decide nothing about the job."""
 
 
 def is_blank(value: Any) -> bool:
