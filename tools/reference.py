@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import tunewright
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.config import Spec
 from tunewright.gateway.config import GatewaySpec
 
@@ -191,7 +191,7 @@ def _default(field: FieldInfo) -> str:
 
 def cli_page() -> str:
     """Every verb with its arguments and options."""
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(command_line())
     start = (
         "# Command line\n\n"
         "After reading this page you can look up any command of `tunewright`, its arguments and its options. "
@@ -207,7 +207,11 @@ def cli_page() -> str:
 
 def commands() -> dict[str, Any]:
     """Every command that does something, by what is typed for it, such as `tunewright data check`."""
-    return {name: command for name, command in _walk(typer.main.get_command(app), "tunewright") if not _inner(command)}
+    return {
+        name: command
+        for name, command in _walk(typer.main.get_command(command_line()), "tunewright")
+        if not _inner(command)
+    }
 
 
 def _inner(command: Any) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 
 from tunewright.auth import keys
 from tunewright.auth.keys import Allowances, KeyRing, add_key, read_keys, remove_key
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.core.errors import UserError
+
+app = command_line()
 
 
 @pytest.fixture

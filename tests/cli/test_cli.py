@@ -95,6 +95,13 @@ def test_a_quick_answer_loads_no_heavy_library(arguments: list[str]) -> None:
     assert python("-c", COUNTED, *arguments).stderr.strip() == "[]"
 
 
+def test_a_command_loads_no_other_command() -> None:
+    loaded = "finally: print(*(m for m in sys.modules if m.startswith('tunewright.cli.')), file=sys.stderr)"
+    script = f"import sys\nfrom tunewright.cli import main\ntry: main()\n{loaded}"
+    shown = python("-c", script, "keys", "ls", "/no/file").stderr.split()
+    assert {name.split(".")[2] for name in shown if name.startswith("tunewright.cli.")} == {"app", "keys"}
+
+
 def completions(typed: str, script: str = ENTRY) -> subprocess.CompletedProcess[str]:
     """What bash asks the command on a tab, and what it gets."""
     words = typed.split(" ")

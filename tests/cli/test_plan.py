@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 
 from tests.conftest import TOKENIZER, write_project
 from tunewright.cli import plan as cli_plan
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.models.catalogue import catalogue
 from tunewright.training.planning import plan
+
+app = command_line()
 
 pytestmark = pytest.mark.slow
 

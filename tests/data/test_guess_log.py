@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.data.guess_files import TEXTS, write
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.config import load_spec
+
+app = command_line()
 
 
 def logged(

@@ -14,10 +14,12 @@ import typer.main
 
 from tests.conftest import REPOSITORY
 from tests.docs.pages import PAGES, Command, blocks, commands, names, spans
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.config.yaml_text import read_yaml
 from tunewright.gateway.config import GatewaySpec
 from tunewright.pipeline.steps import STEPS
+
+app = command_line()
 
 TYPED = list(commands("tunewright"))
 _KEY = re.compile(r"([a-z_]+(?:\.[\w-]+)*)=")

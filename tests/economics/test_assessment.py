@@ -8,13 +8,15 @@ import pytest
 import time_machine
 from typer.testing import CliRunner
 
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.config import load_money
 from tunewright.core.errors import UserError
 from tunewright.economics import price_book
 from tunewright.economics.assessment import Assessment, assess
 from tunewright.economics.hosting import service_of
 from tunewright.models.catalogue import catalogue
+
+app = command_line()
 
 TEN_LINES = """\
 name: routing

@@ -8,13 +8,15 @@ import pytest
 import time_machine
 from typer.testing import CliRunner
 
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.core.errors import UserError
 from tunewright.economics import price_book
 from tunewright.economics.lifetimes import SHOWN, beside, lifetime, stale, thinking
 from tunewright.economics.prices import ApiPrice, PriceBook
 from tunewright.economics.snapshot import MODELS
 from tunewright.economics.usage import TokenUsage, name_in_book, usd_by_book
+
+app = command_line()
 
 DAY = date(2026, 11, 27)
 AZURE = "https://ours.openai.azure.com/openai/v1"

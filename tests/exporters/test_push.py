@@ -254,8 +254,9 @@ def test_gguf_files_go_up_once_they_are_whole_and_of_the_last_export(spec: Spec)
 def test_the_command_shows_what_would_go_and_asks(spec: Spec, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
-    from tunewright.cli.app import app
+    from tunewright.cli.app import command_line
 
+    app = command_line()
     (spec.folder / "tunewright.yaml").write_text(json.dumps(spec_data()), "utf-8")
     command = ["push", str(spec.folder), "--to", f"hub:{NAME}"]
     shown = CliRunner().invoke(app, [*command, "--dry-run"])

@@ -13,7 +13,7 @@ from sqlalchemy import URL
 from typer.testing import CliRunner
 
 from tests.monitoring.conftest import address, postgresql, postgresql_server  # noqa: F401 (fixtures)
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.core.database import database_engine, database_url
 from tunewright.core.errors import UserError
 from tunewright.economics.prices import price_book
@@ -21,6 +21,8 @@ from tunewright.gateway.config import GatewaySpec, JobSpec, UpstreamSpec, is_gat
 from tunewright.gateway.takeover.ledger import ledger
 from tunewright.gateway.takeover.store import AMOUNTS, GatewayStore, JobTally, Setting
 from tunewright.gateway.takeover.tallies import Tallies
+
+app = command_line()
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,7 @@ from typer.main import get_command
 from tests.conftest import REPOSITORY
 from tests.serving.test_app import Echo
 from tunewright.auth.identity import Provider
-from tunewright.cli.app import app as cli
+from tunewright.cli.app import command_line
 from tunewright.core.limits import MOST_UNDER_WAY
 from tunewright.core.version import __version__
 from tunewright.inference.runtimes.vllm_guard import _SECONDS as VLLM_SECONDS
@@ -33,6 +33,8 @@ from tunewright.inference.runtimes.vllm_model import _READY_SECONDS as VLLM_READ
 from tunewright.serving.app import build_app
 from tunewright.serving.hosts import OneModel
 from tunewright.serving.server import DRAIN_SECONDS
+
+cli = command_line()
 
 Object = dict[str, Any]
 

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from tunewright.cli.app import app as cli
+from tunewright.cli.app import command_line
 from tunewright.gateway.config import GatewaySpec, load_gateway
 from tunewright.serving.server import DRAIN_SECONDS
 
 from .bicep import UNKNOWN, Template
 from .test_bicep import GATEWAY, ROOT, infra, only
+
+cli = command_line()
 
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text("utf-8")
 KIND = "Microsoft.App/containerApps"

@@ -29,8 +29,10 @@ from tests.infra.test_chart import (
     render,
     server,
 )
-from tunewright.cli.app import app as cli
+from tunewright.cli.app import command_line
 from tunewright.gateway.config import GatewaySpec, load_gateway
+
+cli = command_line()
 
 PAGE = (REPOSITORY / "infra" / "gateway" / "values.yaml").read_text("utf-8")
 ALERTS = (REPOSITORY / "infra" / "gateway" / "alerts.yml").read_text("utf-8")

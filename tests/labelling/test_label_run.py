@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from tests.conftest import LABELS, make_spec
 from tests.evaluation.large_model import LargeModel, large_model
 from tests.labelling.played import KEY, answer, project, rows_of, teacher, text, truth
-from tunewright.cli import app
+from tunewright.cli.app import command_line
 from tunewright.config import Spec
 from tunewright.core.errors import UserError
 from tunewright.data.readers import Columns, read
@@ -322,7 +322,7 @@ def test_as_json_the_command_tells_the_budget_and_the_personal_data_too(
 ) -> None:
     spec = project(tmp_path, {"api": play(1.0).url}, count=50, people=10)
     (tmp_path / "tunewright.yaml").write_text(spec.model_dump_json(exclude_unset=True), "utf-8")
-    told = json.loads(CliRunner().invoke(app.app, ["label", str(tmp_path), "--dry-run", "--json"]).stdout)
+    told = json.loads(CliRunner().invoke(command_line(), ["label", str(tmp_path), "--dry-run", "--json"]).stdout)
     assert ([each["questions"] for each in told["apis"]], told["budget_usd"], told["personal_share"]) == ([50], 5, 0)
 
 
@@ -408,7 +408,7 @@ def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) ->
     (tmp_path / "tunewright.yaml").write_text(
         "name: x\ntask: {kind: classify, instruction: Route, labels: [a, b]}\ndata: {train: labels/train.jsonl}\n"
     )
-    told = CliRunner().invoke(app.app, ["label", str(tmp_path)])
+    told = CliRunner().invoke(command_line(), ["label", str(tmp_path)])
     assert "label: {requests: requests.jsonl}" in str(told.exception.paragraph())  # type: ignore[union-attr]
 
 

@@ -13,7 +13,7 @@ from faker import Faker
 from typer.testing import CliRunner
 
 from tests.traffic.test_grouping import Maker, chat, short_to_french, with_a_template, with_a_tool
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.core.errors import UserError
 from tunewright.economics.usage import TokenUsage
 from tunewright.gateway.answers import AnswerChoice
@@ -22,6 +22,8 @@ from tunewright.gateway.exchanges import ExchangeLog
 from tunewright.traffic.jobs import TrafficJob, TrafficReport, find_jobs
 from tunewright.traffic.ownable import of_the_bill, ownable
 from tunewright.traffic.sources import Unreadable
+
+app = command_line()
 
 BEGUN = datetime(2026, 11, 1, tzinfo=UTC)
 LABELS = ("billing", "delivery", "account")

@@ -12,9 +12,11 @@ import pytest
 from faker import Faker
 from typer.testing import CliRunner
 
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.core.errors import UserError
 from tunewright.traffic.jobs import find_jobs
+
+app = command_line()
 
 LABELS = ("billing", "delivery", "account")
 pytestmark = pytest.mark.slow

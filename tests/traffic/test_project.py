@@ -12,12 +12,14 @@ from typer.testing import CliRunner, Result
 
 from tests.traffic.test_grouping import chat, short_to_french, with_a_template
 from tests.traffic.test_jobs import LABELS, Traffic
-from tunewright.cli.app import app
+from tunewright.cli.app import command_line
 from tunewright.config import load_spec
 from tunewright.core.errors import UserError
 from tunewright.gateway.answers import AnswerChoice
 from tunewright.gateway.jobs.signature import read_signature
 from tunewright.traffic.jobs import find_jobs
+
+app = command_line()
 
 SYSTEM = "Which team answers this message? Answer with its name: billing, delivery or account."
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 def main() -> None:
     """Entry point of `tunewright`. Exit codes: 0 success, 1 failed gate, 2 user error, 130 interrupted."""
-    from tunewright.cli.app import app
+    from tunewright.cli.app import command_line
     from tunewright.core.errors import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USER, GateFailed, UserError, as_user_error
     from tunewright.core.progress import say
     from tunewright.core.threads import confine
 
     confine()
     try:
-        app()
+        command_line(*sys.argv[1:2])()
     except UserError as error:
         say(f"Error: {error.paragraph()}")
         sys.exit(EXIT_USER)

@@ -36,8 +36,6 @@ VERIFY = "TUNEWRIGHT_VERIFY"
 """Environment variable: `off` loads bundles without verifying their checksums."""
 _BLOCK: Final = 8388608
 """Bytes of a block. All cores can share a file of a hundred megabytes."""
-_READ = 1 << 18
-"""Bytes to read at once. They stay in a core's cache until they are hashed."""
 _SHOWN = 12
 """Hexadecimal digits of a checksum in a message."""
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -204,15 +202,11 @@ def sums(files: Mapping[str, Path]) -> dict[str, FileSum]:
 
 
 def _of_block(path: Path, start: int) -> bytes:
-    """SHA-256 of a block of a file. hashlib releases the GIL while it works."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ))
-    with path.open("rb", buffering=0) as stream:
+    """SHA-256 of a block of a file. The block is read at once: beside a thread that runs Python, as one that imports,
+    each return from reading or hashing may wait 5 ms for the GIL."""
+    with path.open("rb") as stream:
         stream.seek(start)
-        left = _BLOCK
-        while left and (got := stream.readinto(buffer[: min(_READ, left)])):
-            digest.update(buffer[:got])
-            left -= got
-    return digest.digest()
+        return hashlib.sha256(stream.read(_BLOCK)).digest()
 
 
 def _served(folder: Path) -> Iterator[tuple[str, Path]]:

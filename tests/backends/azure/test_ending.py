@@ -28,7 +28,9 @@ _SPLIT = """
 import signal
 from tunewright.cli import app, main, steps
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests in the background has it ignored
-app.app.command("split")(steps.step_command("split", "."))
+line = app.command_line()
+line.command("split")(steps.step_command("split", "."))
+app.command_line = lambda *_: line
 main()
 """
 

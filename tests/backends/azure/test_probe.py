@@ -18,7 +18,9 @@ from tunewright.backends.azure import probe as probing
 from tunewright.backends.azure.answers import AzureAnswer, Probe, judged
 from tunewright.backends.azure.connection import connect
 from tunewright.cli import azure as command
-from tunewright.cli.app import app as cli
+from tunewright.cli.app import command_line
+
+cli = command_line()
 
 ASKED = {
     "model-version-is-an-integer",

@@ -20,7 +20,7 @@ from tunewright.api import On
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.connection import connect
 from tunewright.backends.azure.registry import versions
-from tunewright.cli.app import app as cli
+from tunewright.cli.app import command_line
 from tunewright.config import Spec
 from tunewright.core.errors import EXIT_GATE
 from tunewright.deploy import exam, live_of
@@ -33,6 +33,8 @@ from tunewright.monitoring.retraining.run import Course
 from tunewright.monitoring.store import open_store
 from tunewright.monitoring.store.tables import Deployment
 from tunewright.project import read_serving
+
+cli = command_line()
 
 WORDS: tuple[Mapping[str, str], ...] = (
     {"billing": "invoice", "defect": "broken", "refund": "money"},

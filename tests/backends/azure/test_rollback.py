@@ -16,13 +16,15 @@ from tunewright import api, load_spec
 from tunewright.azure_emulator import AzureEmulator
 from tunewright.backends.azure.refusals import azure_errors
 from tunewright.backends.azure.registry import versions
-from tunewright.cli.app import app as cli
+from tunewright.cli.app import command_line
 from tunewright.core.errors import GateFailed, UserError
 from tunewright.deploy import apps, images, live_of, release
 from tunewright.deploy.down import take_down
 from tunewright.deploy.live import CANARY, TRIAL
 from tunewright.deploy.live_app import VERSION as APPS
 from tunewright.deploy.trial import DeploymentTrial
+
+cli = command_line()
 
 ALL = ("aml", "aks", "aca")
 ENDING = {"aml": r"DELETE .*/deployments/", "aca": r"POST .*/deactivate"}

@@ -38,7 +38,7 @@ typedef struct {
 
 typedef struct {
     Shape shape;
-    Arena arena;
+    Arena levels, vectors;
     Layer *layer;
     Matrix head;
     const uint8_t *embedding, *embedding_zero; /* [vocabulary, hidden]; [vocabulary] */
@@ -46,7 +46,7 @@ typedef struct {
 } Model;
 
 void model_free(Model *model) {
-    give_back(&model->arena);
+    give_back(&model->levels), give_back(&model->vectors);
     free(model->layer);
     free(model);
 }
@@ -64,13 +64,13 @@ Model *model_new(const Shape *shape, const float *frequencies, const float *norm
     m->embedding = embedding, m->embedding_scale = embedding_scale, m->embedding_zero = embedding_zero;
     const int attended = shape->heads * shape->width, keys = shape->key_heads * shape->width;
     for (int l = 0; l < shape->layers; l++) {
-        shape_matrix(&m->arena, &m->layer[l].qkv, attended + 2 * keys, shape->hidden);
-        shape_matrix(&m->arena, &m->layer[l].out, shape->hidden, attended);
-        shape_matrix(&m->arena, &m->layer[l].up, 2 * shape->inner, shape->hidden);
-        shape_matrix(&m->arena, &m->layer[l].down, shape->hidden, shape->inner);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].qkv, attended + 2 * keys, shape->hidden);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].out, shape->hidden, attended);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].up, 2 * shape->inner, shape->hidden);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].down, shape->hidden, shape->inner);
     }
-    shape_matrix(&m->arena, &m->head, shape->vocabulary, shape->hidden);
-    if (m->arena.failed) {
+    shape_matrix(&m->levels, &m->vectors, &m->head, shape->vocabulary, shape->hidden);
+    if (m->levels.failed || m->vectors.failed) {
         model_free(m);
         return NULL;
     }

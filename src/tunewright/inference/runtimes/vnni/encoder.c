@@ -33,7 +33,7 @@ typedef struct {
 
 typedef struct {
     Shape shape;
-    Arena arena;
+    Arena levels, vectors;
     Layer *layer;
     Matrix head;
     const int8_t *words;      /* [vocabulary, hidden] */
@@ -44,7 +44,7 @@ typedef struct {
 } Model;
 
 void encoder_free(Model *model) {
-    give_back(&model->arena);
+    give_back(&model->levels), give_back(&model->vectors);
     free(model->layer);
     free(model);
 }
@@ -61,13 +61,13 @@ Model *encoder_new(const Shape *shape, const int8_t *words, const float *word_sc
     m->words = words, m->word_scale = word_scale, m->places = places, m->norm = norm, m->shift = shift;
     const int attended = shape->heads * shape->width;
     for (int l = 0; l < shape->layers; l++) {
-        shape_matrix(&m->arena, &m->layer[l].qkv, 3 * attended, shape->hidden);
-        shape_matrix(&m->arena, &m->layer[l].out, shape->hidden, attended);
-        shape_matrix(&m->arena, &m->layer[l].up, shape->inner, shape->hidden);
-        shape_matrix(&m->arena, &m->layer[l].down, shape->hidden, shape->inner);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].qkv, 3 * attended, shape->hidden);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].out, shape->hidden, attended);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].up, shape->inner, shape->hidden);
+        shape_matrix(&m->levels, &m->vectors, &m->layer[l].down, shape->hidden, shape->inner);
     }
-    shape_matrix(&m->arena, &m->head, shape->labels, shape->hidden);
-    if (m->arena.failed) {
+    shape_matrix(&m->levels, &m->vectors, &m->head, shape->labels, shape->hidden);
+    if (m->levels.failed || m->vectors.failed) {
         encoder_free(m);
         return NULL;
     }

@@ -68,13 +68,14 @@ typedef struct {
     float *scale, *zero, *bias; /* [outputs] */
 } Matrix;
 
-/* Outputs are rounded up to whole registers; the scales of those that nobody packs are 0, and so are they. */
-static void shape_matrix(Arena *arena, Matrix *m, int outputs, int inputs) {
+/* Outputs are rounded up to whole registers; the scales of those that nobody packs are 0, and so are they. The levels are
+   not written yet, and lie by themselves: their pages come into being as threads pack them side by side. */
+static void shape_matrix(Arena *levels, Arena *vectors, Matrix *m, int outputs, int inputs) {
     m->outputs = (outputs + LANES - 1) / LANES * LANES, m->inputs = inputs;
-    m->levels = take(arena, (size_t)m->outputs * inputs);
-    float **vectors[] = {&m->scale, &m->zero, &m->bias};
+    m->levels = take(levels, (size_t)m->outputs * inputs);
+    float **each[] = {&m->scale, &m->zero, &m->bias};
     for (int v = 0; v < 3; v++)
-        if ((*vectors[v] = take(arena, sizeof(float) * m->outputs))) memset(*vectors[v], 0, sizeof(float) * m->outputs);
+        if ((*each[v] = take(vectors, sizeof(float) * m->outputs))) memset(*each[v], 0, sizeof(float) * m->outputs);
 }
 
 static int panel_width(const Matrix *m, int first) {
