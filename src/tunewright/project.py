@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunewright.config import RUNS, SPEC_FILE, Spec
+from tunewright.config import RUNS, SPEC_FILE
 from tunewright.core.artifacts import LATEST, read_manifest
 from tunewright.core.errors import UserError
+
+if TYPE_CHECKING:
+    from tunewright.config import Spec
 
 SERVING = "serving.json"
 STORE = "monitor.db"

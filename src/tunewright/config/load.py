@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from tunewright.config.aliases import our_key
+from tunewright.config.names import SPEC_FILE
 from tunewright.config.recipes import recipe_text
-from tunewright.config.schema import SPEC_FILE, FileSpec, MoneySpec, Spec
+from tunewright.config.schema import FileSpec, MoneySpec, Spec
 from tunewright.config.sections import HIDDEN, ApiSpec
 from tunewright.config.yaml_text import read_yaml
 from tunewright.core.errors import UserError, shortened

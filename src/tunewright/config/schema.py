@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
 from tunewright.config.descriptions import described_schema
+from tunewright.config.names import CORRECTIONS, FROZEN, RECORDED, SPEC_FILE
 from tunewright.config.record_schema import record_schema
 from tunewright.config.sections import (
     ApiSpec,
@@ -37,16 +38,6 @@ from tunewright.config.sections import (
 from tunewright.config.tool_list import tool_list
 from tunewright.core.artifacts import sha256_json
 from tunewright.core.regular import resolved
-
-SPEC_FILE = "tunewright.yaml"
-RUNS = "runs"
-"""Folder beside the spec where outputs go."""
-FROZEN = "frozen_test"
-"""Folder beside the spec where the frozen test lies, unless `data.frozen` names another."""
-RECORDED = "recorded."
-"""The prefix of an API's name in `Spec.sources`, for the file of its recorded answers."""
-CORRECTIONS = "corrections"
-"""Folder beside the spec where corrections lie, unless `data.corrections` names another."""
 
 
 class _Anchored(Section):

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tunewright.core.limits import REQUEST_DOCUMENT_BYTES, REQUEST_DOCUMENT_CPU_SECONDS
-from tunewright.documents import text_of
 
 
 class Document(BaseModel):
@@ -76,4 +75,6 @@ class RequestInput(BaseModel):
         """
         if self.document is None:
             return self.text or ""
+        from tunewright.documents import text_of
+
         return text_of(self.document.name, self.document.content, REQUEST_DOCUMENT_CPU_SECONDS)

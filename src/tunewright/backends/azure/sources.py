@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunewright.config import Spec
-from tunewright.config.schema import RECORDED, source_kind
+from tunewright.config.names import RECORDED
+from tunewright.config.schema import source_kind
 from tunewright.core.artifacts import sha256_file, sha256_json
 from tunewright.core.errors import UserError
 from tunewright.data.readers import documents_of

@@ -83,13 +83,24 @@ void model_layer(Model *model, int layer, int window, const float *before, const
     l->window = window, l->before = before, l->after = after, l->query_norm = query_norm, l->key_norm = key_norm;
 }
 
-/* As `pack_matrix`. Different rows may be copied at the same time.
-   kind: 0 qkv, 1 out, 2 gate and up, 3 down, 4 the head. */
-void model_pack(Model *model, int layer, int kind, int at, int outputs, const uint8_t *levels, const float *scale,
-                const uint8_t *zero, const float *bias) {
-    Layer *l = model->layer + layer;
-    Matrix *m = (Matrix *[]){&l->qkv, &l->out, &l->up, &l->down, &model->head}[kind];
-    pack_matrix(m, at, outputs, levels, scale, zero, bias);
+/* Rows of a matrix, as `pack_matrix` takes them. */
+typedef struct {
+    int layer, kind; /* 0 qkv, 1 out, 2 gate and up, 3 down, 4 the head */
+    int at, outputs;
+    const uint8_t *levels;
+    const float *scale;
+    const uint8_t *zero;
+    const float *bias;
+} MatrixPiece;
+
+/* Copies the pieces from `next` on. Threads that share it share the work: each takes the next one that is left. */
+void model_pack(Model *model, const MatrixPiece *pieces, int count, int *next) {
+    for (int p; (p = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) < count;) {
+        const MatrixPiece *piece = pieces + p;
+        Layer *l = model->layer + piece->layer;
+        Matrix *m = (Matrix *[]){&l->qkv, &l->out, &l->up, &l->down, &model->head}[piece->kind];
+        pack_matrix(m, piece->at, piece->outputs, piece->levels, piece->scale, piece->zero, piece->bias);
+    }
 }
 
 /* ---- single rows ---- */

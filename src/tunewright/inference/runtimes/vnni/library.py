@@ -41,6 +41,15 @@ class KernelShape(ctypes.Structure):
     )
 
 
+class MatrixPiece(ctypes.Structure):
+    """`MatrixPiece` in `decoder.c`."""
+
+    _fields_ = (
+        *((name, c_int) for name in ("layer", "kind", "at", "outputs")),
+        *((name, c_void_p) for name in ("levels", "scale", "zero", "bias")),
+    )
+
+
 class Pass(ctypes.Structure):
     """`Pass` in `decoder.c`."""
 
@@ -91,7 +100,7 @@ class KernelEncoderShape(ctypes.Structure):
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "model_new": (c_void_p, [POINTER(KernelShape), *[c_void_p] * 5]),
     "model_layer": (None, [c_void_p, c_int, c_int, *[c_void_p] * 4]),
-    "model_pack": (None, [c_void_p, *[c_int] * 4, *[c_void_p] * 4]),
+    "model_pack": (None, [c_void_p, POINTER(MatrixPiece), c_int, POINTER(c_int)]),
     "model_free": (None, [c_void_p]),
     "network_new": (c_void_p, [c_void_p, *[c_int] * 4]),
     "network_forward": (None, [c_void_p, POINTER(Pass)]),

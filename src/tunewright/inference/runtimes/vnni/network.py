@@ -28,6 +28,7 @@ from tunewright.inference.runtimes.vnni.library import (
     TOKENS,
     KernelAdapter,
     KernelShape,
+    MatrixPiece,
     Pass,
     Thin,
     address,
@@ -95,10 +96,17 @@ class PackedWeights:
         finalize(self, free_in, os.getpid(), library().model_free, self.model, kept).atexit = False
         for layer, (window, names) in enumerate(zip(shape.windows, by_layer, strict=True)):
             library().model_layer(self.model, layer, window, *(address(kept.get(name)) for name in names))
-        with ThreadPoolExecutor(default_threads()) as workers:
-            list(workers.map(lambda job: library().model_pack(self.model, *job), _jobs(tensors, shape.layers)))
+        self._pack(tensors)
         self._adapters: WeakKeyDictionary[Adapter, _PackedAdapter] = WeakKeyDictionary()
         self._packing = Lock()
+
+    def _pack(self, tensors: Tensors) -> None:
+        """Copy the matrices, in one call of each thread: between calls it may wait for the GIL."""
+        pieces = [MatrixPiece(*each) for each in _pieces(tensors, self.shape.layers)]
+        given = self.model, (MatrixPiece * len(pieces))(*pieces), len(pieces), ctypes.byref(ctypes.c_int())
+        threads = default_threads()
+        with ThreadPoolExecutor(threads) as workers:
+            list(workers.map(lambda _: library().model_pack(*given), range(threads)))
 
     def adapter(self, adapter: Adapter) -> int:
         """The address of an adapter in the form that the kernels read. It is valid as long as the adapter is.
@@ -188,15 +196,15 @@ def _own_head(tensors: Tensors) -> bool:
     return f"{_OWN_HEAD}.weight" in tensors
 
 
-def _jobs(tensors: Tensors, layers: int) -> Iterator[tuple[Any, ...]]:
-    """The arguments of each `model_pack`."""
+def _pieces(tensors: Tensors, layers: int) -> Iterator[tuple[Any, ...]]:
+    """The fields of each `MatrixPiece`, the largest first, so that threads end together."""
+    yield (0, _HEAD, 0, *_matrix(tensors, _OWN_HEAD if _own_head(tensors) else _EMBEDDING))
     for layer in range(layers):
         at = dict.fromkeys(_MATRICES.values(), 0)
         for part, kind in _MATRICES.items():
             rows, *addresses = _matrix(tensors, f"model.layers.{layer}.{part}")
             yield (layer, kind, at[kind], rows, *addresses)
             at[kind] += rows
-    yield (0, _HEAD, 0, *_matrix(tensors, _OWN_HEAD if _own_head(tensors) else _EMBEDDING))
 
 
 def _matrix(tensors: Tensors, name: str) -> tuple[Any, ...]:

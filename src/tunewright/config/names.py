@@ -1,0 +1,11 @@
+"""The names of a project's files and folders, beside its spec."""
+
+SPEC_FILE = "tunewright.yaml"
+RUNS = "runs"
+"""Folder where outputs go."""
+FROZEN = "frozen_test"
+"""Folder where the frozen test lies, unless `data.frozen` names another."""
+RECORDED = "recorded."
+"""The prefix of an API's name in `Spec.sources`, for the file of its recorded answers."""
+CORRECTIONS = "corrections"
+"""Folder where corrections lie, unless `data.corrections` names another."""
