@@ -34,6 +34,7 @@ from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.checksums import seal
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
 from tunewright.inference.runtimes.openvino.passes import PASS_TOKENS, SequencePart
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
@@ -65,6 +66,7 @@ def bundle(folder: Path) -> tuple[Bundle, list[str]]:
     build_openvino(base.folder, folder / "openvino", "int8")
     write_bundle(spec, base, folder, 1)
     save_calibration(UNCALIBRATED, folder)
+    seal(folder)
     loaded = load_bundle(folder)
     return loaded, [text for text, _ in tickets(spec, loaded)]
 

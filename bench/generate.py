@@ -29,6 +29,7 @@ from tunewright.core.progress import quiet_libraries
 from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.checksums import seal
 from tunewright.models.resolve import resolve
 from tunewright.serving.child import running_server
 
@@ -48,6 +49,7 @@ def bundle_of(spec: Spec, precision: str) -> Path:
     build_openvino(base.folder, folder / "openvino", precision)
     write_bundle(spec, base, folder, MOST)
     save_calibration(UNCALIBRATED, folder)
+    seal(folder)
     return folder
 
 

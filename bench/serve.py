@@ -47,6 +47,7 @@ from tunewright.exporters.merging import merge
 from tunewright.exporters.steps import build_weights
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
+from tunewright.inference.checksums import seal
 from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
 from tunewright.serving.child import running_server
@@ -120,6 +121,7 @@ class Tuned:
         build_weights(exported, base, train / "adapter", self.merged, folder)
         write_bundle(exported, base, folder, longest_answer(train))
         save_calibration(UNCALIBRATED, folder)
+        seal(folder)
         return folder
 
 
