@@ -207,11 +207,8 @@ def cli_page() -> str:
 
 def commands() -> dict[str, Any]:
     """Every command that does something, by what is typed for it, such as `tunewright data check`."""
-    return {
-        name: command
-        for name, command in _walk(typer.main.get_command(command_line()), "tunewright")
-        if not _inner(command)
-    }
+    root = typer.main.get_command(command_line())
+    return {name: command for name, command in _walk(root, "tunewright") if not _inner(command)}
 
 
 def _inner(command: Any) -> dict[str, Any]:

@@ -322,8 +322,8 @@ def test_as_json_the_command_tells_the_budget_and_the_personal_data_too(
 ) -> None:
     spec = project(tmp_path, {"api": play(1.0).url}, count=50, people=10)
     (tmp_path / "tunewright.yaml").write_text(spec.model_dump_json(exclude_unset=True), "utf-8")
-    told = json.loads(CliRunner().invoke(command_line(), ["label", str(tmp_path), "--dry-run", "--json"]).stdout)
-    assert ([each["questions"] for each in told["apis"]], told["budget_usd"], told["personal_share"]) == ([50], 5, 0)
+    shown = json.loads(CliRunner().invoke(command_line(), ["label", str(tmp_path), "--dry-run", "--json"]).stdout)
+    assert ([each["questions"] for each in shown["apis"]], shown["budget_usd"], shown["personal_share"]) == ([50], 5, 0)
 
 
 @pytest.mark.parametrize(
@@ -408,8 +408,8 @@ def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) ->
     (tmp_path / "tunewright.yaml").write_text(
         "name: x\ntask: {kind: classify, instruction: Route, labels: [a, b]}\ndata: {train: labels/train.jsonl}\n"
     )
-    told = CliRunner().invoke(command_line(), ["label", str(tmp_path)])
-    assert "label: {requests: requests.jsonl}" in str(told.exception.paragraph())  # type: ignore[union-attr]
+    shown = CliRunner().invoke(command_line(), ["label", str(tmp_path)])
+    assert "label: {requests: requests.jsonl}" in str(shown.exception.paragraph())  # type: ignore[union-attr]
 
 
 RECORDS = {
