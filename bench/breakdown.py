@@ -32,9 +32,10 @@ import tunewright as tw
 from tunewright.core.threads import threads
 from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.openvino import build_openvino
+from tunewright.exporters.prompt_cache import save_prompt_cache
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
-from tunewright.inference.checksums import seal
+from tunewright.inference.checksums import Verification, seal
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
 from tunewright.inference.runtimes.openvino.passes import PASS_TOKENS, SequencePart
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
@@ -66,6 +67,8 @@ def bundle(folder: Path) -> tuple[Bundle, list[str]]:
     build_openvino(base.folder, folder / "openvino", "int8")
     write_bundle(spec, base, folder, 1)
     save_calibration(UNCALIBRATED, folder)
+    unsealed = load_bundle(folder, verification=Verification(on=False))
+    save_prompt_cache(unsealed, unsealed.load())
     seal(folder)
     loaded = load_bundle(folder)
     return loaded, [text for text, _ in tickets(spec, loaded)]

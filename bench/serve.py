@@ -44,10 +44,11 @@ from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
 from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.merging import merge
+from tunewright.exporters.prompt_cache import save_prompt_cache
 from tunewright.exporters.steps import build_weights
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
-from tunewright.inference.checksums import seal
+from tunewright.inference.checksums import Verification, seal
 from tunewright.inference.runtimes.torch_model import load_torch_model
 from tunewright.models.resolve import resolve
 from tunewright.serving.child import running_server
@@ -121,6 +122,9 @@ class Tuned:
         build_weights(exported, base, train / "adapter", self.merged, folder)
         write_bundle(exported, base, folder, longest_answer(train))
         save_calibration(UNCALIBRATED, folder)
+        if runtime == "openvino":
+            unsealed = load_bundle(folder, verification=Verification(on=False))
+            save_prompt_cache(unsealed, unsealed.load())
         seal(folder)
         return folder
 

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,17 @@ def likeliest(model: Any, tokenizer: Any, task: Any) -> Callable[[str], str]:
             whole = tokens([*messages, task.written(label)], False)
             answers[label] = whole[len(prompt) : whole.index(tokenizer.eos_token_id, len(prompt)) + 1]
 
+        with torch.inference_mode():
+            read = model(torch.tensor([prompt]), use_cache=True)
+
         @cache
         def logits(begun: tuple[int, ...]) -> Any:
+            if not begun:
+                return read.logits[0, -1].float()
             with torch.inference_mode():
-                return model(torch.tensor([[*prompt, *begun]])).logits[0, -1].float()
+                # A copy, because a call adds its tokens to the cache that it is given.
+                after = model(torch.tensor([begun]), past_key_values=deepcopy(read.past_key_values))
+            return after.logits[0, -1].float()
 
         def score(ids: list[int]) -> float:
             """Each token among those that may stand in its place, as serving scores them."""

@@ -194,7 +194,8 @@ def test_a_bundle_is_calibrated_by_its_own_answers(short_run: ShortRun) -> None:
     from tunewright.inference.bundle import load_bundle
 
     rows = load_dataset(short_run.latest("split")).train[::8]
-    found = calibrate(load_bundle(short_run.latest("export") / "bundle"), rows)
+    bundle = load_bundle(short_run.latest("export") / "bundle")
+    found = calibrate(bundle, bundle.load(), rows)
     assert found.temperature != 1
     assert found.in_scope is not None
     assert 0 < found.in_scope < 1

@@ -23,6 +23,7 @@ from tunewright.inference.predictors import (
     LabelSetClassifier,
     LanguageModel,
 )
+from tunewright.inference.runtimes.base import Runtime
 from tunewright.tasks import Example, MultiLabelTask, Task
 
 Result = TypeVar("Result")
@@ -31,9 +32,12 @@ MOST_EXAMPLES = 500
 """The most validation examples to ask: one or two parameters need no more."""
 
 
-def calibrate(bundle: Bundle, validation: Sequence[Example]) -> Calibration:
-    """Fit the calibration of a bundle's model as quantised."""
-    model = bundle.load()
+def calibrate(bundle: Bundle, model: Runtime, validation: Sequence[Example]) -> Calibration:
+    """Fit the calibration of a bundle's model as quantised.
+
+    Args:
+        model: its loaded weights.
+    """
     predictor = replace(bundle, calibration=UNCALIBRATED).predictor(model)
     examples = evenly(validation, MOST_OF_SETS if isinstance(predictor, LabelSetClassifier) else MOST_EXAMPLES)
     blocks = blocks_of(examples)

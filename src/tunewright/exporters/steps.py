@@ -26,6 +26,7 @@ from tunewright.exporters.merging import merge
 from tunewright.exporters.onnx import build_onnx
 from tunewright.exporters.openvino import build_openvino, export_adapter
 from tunewright.exporters.other_engines import asking_of, complete
+from tunewright.exporters.prompt_cache import save_prompt_cache
 from tunewright.exporters.quantisation import Loss
 from tunewright.inference.bundle import load_bundle, read_info, write_info
 from tunewright.inference.calibration import save_calibration
@@ -87,8 +88,10 @@ def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, Any]:
     Returns: its figures for the manifest.
     """
     unsealed = load_bundle(bundle, verification=Verification(on=False))
-    calibration = calibrate(unsealed, load_dataset(split).validation)
+    model = unsealed.load()
+    calibration = calibrate(unsealed, model, load_dataset(split).validation)
     save_calibration(calibration, bundle)
+    save_prompt_cache(unsealed, model)
     digest = seal(bundle)
     say(f"  the bundle's digest, for --pin: {digest}")
     return {

@@ -27,7 +27,9 @@ from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
 from tunewright.inference.runtimes.openvino.passes import PassNetwork
 from tunewright.inference.runtimes.openvino.scheduler import PassScheduler, SequenceRequest
+from tunewright.inference.runtimes.openvino.shape import PROMPT_CACHE
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
+from tunewright.inference.runtimes.vnni.prompt_cache import PromptCache
 
 _AT_ONCE = 32
 _LONGEST_PASS = 30.0
@@ -65,13 +67,17 @@ class PagedNextToken:
         networks: Sequence[PassNetwork]
         self._own: Adapter | None = None
         """The adapter of every answer, if it is not in the graph."""
-        if packed := PackedWeights.load(folder):
+        self._packed, self._kernels = PackedWeights.load(folder), list[VnniNetwork]()
+        if self._packed:
             each = threads or (1 if streams > 1 else default_threads())
-            networks, self._own = [VnniNetwork(packed, context, each) for _ in range(streams)], adapter
+            networks = self._kernels = [VnniNetwork(self._packed, context, each) for _ in range(streams)]
+            self._own = adapter
         else:
             compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
             networks = self._adaptable = [PagedNetwork(compiled, context) for _ in range(streams)]
         self._schedulers = [PassScheduler(network) for network in networks]
+        if self._kernels and adapter is None and (file := folder / PROMPT_CACHE).exists():
+            self._keep(PromptCache.load(file))
         self._turn, self._mine = count(), local()
         scheduler_threads = [Thread(target=each.run, name="model", daemon=True) for each in self._schedulers]
         self.close = finalize(self, _end, self._schedulers, scheduler_threads)
@@ -99,6 +105,28 @@ class PagedNextToken:
         """
         (logits,) = self.logits_of([SequenceRequest(list(ids), adapter)])
         return logits
+
+    def prompt_cache(self, ids: Sequence[int]) -> PromptCache | None:
+        """What our own kernels remember of the beginning of a sequence. Only while nobody else asks.
+
+        Returns: None if OpenVINO runs the model, each answer has an adapter, or the sequence fills no block.
+        """
+        if not self._packed or self._own:
+            return None
+        request, network = SequenceRequest(list(ids), None), self._kernels[0]
+        self._schedulers[0].submit([request])
+        _wait(request)
+        blocks = [network.block(index) for index in self._schedulers[0].kept(ids)]
+        whole = list(ids)[: len(blocks) * network.block_size]
+        return PromptCache(whole, np.stack(blocks), self._packed.fingerprint) if blocks else None
+
+    def _keep(self, cache: PromptCache) -> None:
+        """Have the networks remember a prompt, if these weights and kernels computed what is kept of it."""
+        assert self._packed
+        for scheduler, network in zip(self._schedulers, self._kernels, strict=True):
+            if cache.fits(self._packed.fingerprint, network.block_size, network.bytes_a_block):
+                for index, kept in zip(scheduler.keep(cache.tokens), cache.blocks, strict=False):
+                    network.block(index)[:] = kept
 
     def begin(self, prompt: Sequence[int], adapter: Adapter | None = None) -> PagedDecoding:
         """Decode an answer after a prompt."""

@@ -70,6 +70,24 @@ class PassScheduler:
         self._wake = Condition()
         self._closed = False
 
+    def kept(self, ids: Sequence[int]) -> list[int]:
+        """The blocks that hold the beginning of a sequence, as far as blocks are full. Only for a scheduler that has no
+        request."""
+        chain = self._pool.find(ids, len(ids) // self._pool.size * self._pool.size)
+        blocks = [block.index for block in chain.blocks]
+        self._pool.release(chain, ids)
+        return blocks
+
+    def keep(self, ids: Sequence[int]) -> list[int]:
+        """Blocks for a sequence of whole blocks, which the caller fills before `run`. None if there are too few."""
+        chain = BlockChain()
+        if not self._pool.grow(chain, len(ids)):
+            return []
+        blocks = [block.index for block in chain.blocks]
+        self._pool.record(chain, ids, len(ids))
+        self._pool.release(chain, ids)
+        return blocks
+
     def submit(self, requests: Sequence[SequenceRequest]) -> None:
         """Queue sequences."""
         with self._wake:

@@ -752,6 +752,9 @@ void network_copy(Network *n, int source, int target) {
     memcpy(n->memory + bytes * target, n->memory + bytes * source, bytes);
 }
 
+/* The memory of a block, as `Place` says, of all layers and key heads. */
+char *network_block(const Network *n, int block) { return n->memory + block_bytes(&n->shape) * block; }
+
 /* Runs a pass; `ids` must be in the vocabulary, and `tokens` at most what the network was made for. */
 void network_forward(Network *n, const Pass *pass) {
     n->pass = *pass;

@@ -105,6 +105,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "network_new": (c_void_p, [c_void_p, *[c_int] * 4]),
     "network_forward": (None, [c_void_p, POINTER(Pass)]),
     "network_copy": (None, [c_void_p, c_int, c_int]),
+    "network_block": (c_void_p, [c_void_p, c_int]),
     "network_spent": (None, [c_void_p, POINTER(c_double)]),
     "network_free": (None, [c_void_p]),
     "encoder_new": (c_void_p, [POINTER(KernelEncoderShape), *[c_void_p] * 5]),

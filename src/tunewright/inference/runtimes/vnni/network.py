@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -97,6 +98,7 @@ class PackedWeights:
         for layer, (window, names) in enumerate(zip(shape.windows, by_layer, strict=True)):
             library().model_layer(self.model, layer, window, *(address(kept.get(name)) for name in names))
         self._pack(tensors)
+        self.fingerprint = _fingerprint(shape, tensors)
         self._adapters: WeakKeyDictionary[Adapter, _PackedAdapter] = WeakKeyDictionary()
         self._packing = Lock()
 
@@ -128,6 +130,16 @@ class PackedWeights:
         shape = GraphShape.read(folder)
         tensors = {name: tensor.raw for name, tensor in TensorFile(folder / WEIGHTS).items()}
         return cls(shape, tensors) if _known(shape) and _fit(shape, tensors) else None
+
+
+def _fingerprint(shape: GraphShape, tensors: Tensors) -> str:
+    """Of what these kernels compute with these weights. It reads the vectors, a hundredth of the bytes: a training
+    changes every matrix, and so its scales."""
+    hashed = hashlib.sha256(f"{library().source_hash().decode()} {shape}".encode())
+    for name in sorted(tensors):
+        if not name.endswith(".weight") or tensors[name].ndim == 1:
+            hashed.update(name.encode() + tensors[name].tobytes())
+    return hashed.hexdigest()
 
 
 def _known(shape: GraphShape) -> bool:
@@ -257,8 +269,8 @@ class VnniNetwork:
         shape = weights.shape
         if not 0 < context < _LONGEST:
             raise ValueError(f"a context of {context} tokens")
-        bytes_a_block = shape.layers * shape.key_heads * TOKENS * (4 * shape.width + 3 * 4)
-        self.blocks = blocks_in_memory(bytes_a_block, TOKENS, context)
+        self.bytes_a_block = shape.layers * shape.key_heads * TOKENS * (4 * shape.width + 3 * 4)
+        self.blocks = blocks_in_memory(self.bytes_a_block, TOKENS, context)
         self._vocabulary, self._adapter = weights.vocabulary, weights.adapter
         self._network = library().network_new(weights.model, threads, _MOST, self.blocks, context)
         if not self._network:
@@ -268,6 +280,11 @@ class VnniNetwork:
 
     def copy(self, source: int, target: int) -> None:
         library().network_copy(self._network, source, target)
+
+    def block(self, index: int) -> npt.NDArray[np.uint8]:
+        """The memory of a block. It is valid as long as the network is."""
+        where = library().network_block(self._network, index)
+        return np.ctypeslib.as_array((ctypes.c_uint8 * self.bytes_a_block).from_address(where))
 
     def forward(self, parts: Sequence[SequencePart]) -> npt.NDArray[np.float32]:
         counts = [len(part.tokens) for part in parts]
