@@ -39,8 +39,8 @@ from tunewright.inference.runtimes.openvino.shape import CONFIG, PROMPT_CACHE, W
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.inference.runtimes.vnni import compile as compiling
 from tunewright.inference.runtimes.vnni import library
+from tunewright.inference.runtimes.vnni.kept_prompt import KeptPrompt
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
-from tunewright.inference.runtimes.vnni.prompt_cache import PromptCache
 from tunewright.models.chat import ChatTemplate
 from tunewright.models.resolve import LocalModel
 from tunewright.models.tensor_files import TensorFile
@@ -397,10 +397,10 @@ def test_there_is_nothing_to_keep_of_a_short_prompt_or_where_openvino_runs(
     ],
 )
 def test_a_kept_prompt_of_other_sizes_never_reaches_the_kernels(
-    weights: Callable[..., Path], prompted: Callable[[str], Path], change: Callable[[PromptCache], PromptCache]
+    weights: Callable[..., Path], prompted: Callable[[str], Path], change: Callable[[KeptPrompt], KeptPrompt]
 ) -> None:
     file = prompted("llama") / PROMPT_CACHE
-    cache = change(PromptCache.load(file))
+    cache = change(KeptPrompt.load(file))
     file.unlink()
     cache.save(file)
     assert np.array_equal(model(file.parent)(SYSTEM), model(weights("llama") / "int8")(SYSTEM))
@@ -453,7 +453,7 @@ def test_a_bundle_keeps_the_prompt_that_its_requests_begin_with(
     predictor = within.predictor(within.load())
     (prompt,) = predictor.prompts("Where is it?")
     assert predictor.answer("Where is it?") == wanted
-    kept = PromptCache.load(bundle / "openvino" / PROMPT_CACHE).tokens
+    kept = KeptPrompt.load(bundle / "openvino" / PROMPT_CACHE).tokens
     assert kept == prompt[: len(kept)]
     assert counts[0] == len(prompt) - len(kept)
     assert len(kept) >= 192

@@ -28,8 +28,8 @@ from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedN
 from tunewright.inference.runtimes.openvino.passes import PassNetwork
 from tunewright.inference.runtimes.openvino.scheduler import PassScheduler, SequenceRequest
 from tunewright.inference.runtimes.openvino.shape import PROMPT_CACHE
+from tunewright.inference.runtimes.vnni.kept_prompt import KeptPrompt
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
-from tunewright.inference.runtimes.vnni.prompt_cache import PromptCache
 
 _AT_ONCE = 32
 _LONGEST_PASS = 30.0
@@ -77,7 +77,7 @@ class PagedNextToken:
             networks = self._adaptable = [PagedNetwork(compiled, context) for _ in range(streams)]
         self._schedulers = [PassScheduler(network) for network in networks]
         if self._kernels and adapter is None and (file := folder / PROMPT_CACHE).exists():
-            self._keep(PromptCache.load(file))
+            self._keep(KeptPrompt.load(file))
         self._turn, self._mine = count(), local()
         scheduler_threads = [Thread(target=each.run, name="model", daemon=True) for each in self._schedulers]
         self.close = finalize(self, _end, self._schedulers, scheduler_threads)
@@ -106,7 +106,7 @@ class PagedNextToken:
         (logits,) = self.logits_of([SequenceRequest(list(ids), adapter)])
         return logits
 
-    def prompt_cache(self, ids: Sequence[int]) -> PromptCache | None:
+    def prompt_cache(self, ids: Sequence[int]) -> KeptPrompt | None:
         """What our own kernels remember of the beginning of a sequence. Only while nobody else asks.
 
         Returns: None if OpenVINO runs the model, each answer has an adapter, or the sequence fills no block.
@@ -118,9 +118,9 @@ class PagedNextToken:
         _wait(request)
         blocks = [network.block(index) for index in self._schedulers[0].kept(ids)]
         whole = list(ids)[: len(blocks) * network.block_size]
-        return PromptCache(whole, np.stack(blocks), self._packed.fingerprint) if blocks else None
+        return KeptPrompt(whole, np.stack(blocks), self._packed.fingerprint) if blocks else None
 
-    def _keep(self, cache: PromptCache) -> None:
+    def _keep(self, cache: KeptPrompt) -> None:
         """Have the networks remember a prompt, if these weights and kernels computed what is kept of it."""
         assert self._packed
         for scheduler, network in zip(self._schedulers, self._kernels, strict=True):

@@ -22,7 +22,7 @@ GROUP = 64
 """Inputs of a matrix that share a scale if weights have four bits."""
 CONFIG = "config.json"
 PROMPT_CACHE = "prompt.cache"
-"""The file of a `tunewright.inference.runtimes.vnni.prompt_cache.PromptCache` beside the weights."""
+"""The file of a `tunewright.inference.runtimes.vnni.kept_prompt.KeptPrompt` beside the weights."""
 
 KEY_CACHE, VALUE_CACHE = "key_cache.{}", "value_cache.{}"
 DOWN, UP, SHARE = "down.{}", "up.{}", "share"

@@ -16,7 +16,7 @@ _TOKENS, _BLOCKS, _MADE_BY = "tokens", "blocks", "made_by"
 
 
 @dataclass(frozen=True)
-class PromptCache:
+class KeptPrompt:
     """The keys and values of the first tokens of a prompt, in whole blocks of memory."""
 
     tokens: list[int]
@@ -34,7 +34,7 @@ class PromptCache:
         writer.close()
 
     @classmethod
-    def load(cls, file: Path) -> PromptCache:
+    def load(cls, file: Path) -> KeptPrompt:
         """Read one. The blocks are a view of the file.
 
         Raises:
