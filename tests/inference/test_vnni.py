@@ -374,11 +374,17 @@ def test_a_kept_prompt_is_not_that_of_an_adapter(
     assert counts == [len(SYSTEM)] * 2
 
 
-def test_there_is_nothing_to_keep_of_a_short_prompt_or_where_openvino_runs(
+@pytest.mark.parametrize("prompt", [[], SYSTEM[:63], [7] * 513])
+def test_there_is_nothing_to_keep_of_a_prompt_that_is_too_short_or_long(
+    weights: Callable[..., Path], prompt: list[int]
+) -> None:
+    assert model(weights("llama") / "int8").prompt_cache(prompt) is None
+
+
+def test_there_is_nothing_to_keep_where_openvino_runs(
     weights: Callable[..., Path], prompted: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = prompted("llama")
-    assert model(folder).prompt_cache(SYSTEM[:63]) is None
     monkeypatch.setattr(PackedWeights, "load", lambda _: None)
     theirs = model(folder, by_kernels=False)
     assert theirs.prompt_cache(SYSTEM) is None

@@ -109,16 +109,17 @@ class PagedNextToken:
     def prompt_cache(self, ids: Sequence[int]) -> KeptPrompt | None:
         """What our own kernels remember of the beginning of a sequence. Only while nobody else asks.
 
-        Returns: None if OpenVINO runs the model, each answer has an adapter, or the sequence fills no block.
+        Returns: None if OpenVINO runs the model, each answer has an adapter, or the sequence fills no block, or more
+            than the context.
         """
-        if not self._packed or self._own:
+        if not self._packed or self._own or not VnniNetwork.block_size <= len(ids) <= self._context:
             return None
         request, network = SequenceRequest(list(ids), None), self._kernels[0]
         self._schedulers[0].submit([request])
         _wait(request)
         blocks = [network.block(index) for index in self._schedulers[0].kept(ids)]
         whole = list(ids)[: len(blocks) * network.block_size]
-        return KeptPrompt(whole, np.stack(blocks), self._packed.fingerprint) if blocks else None
+        return KeptPrompt(whole, np.stack(blocks), self._packed.fingerprint)
 
     def _keep(self, cache: KeptPrompt) -> None:
         """Have the networks remember a prompt, if these weights and kernels computed what is kept of it."""

@@ -79,7 +79,7 @@ class PassScheduler:
         return blocks
 
     def keep(self, ids: Sequence[int]) -> list[int]:
-        """Blocks for a sequence of whole blocks, which the caller fills before `run`. None if there are too few."""
+        """Blocks for a sequence of whole blocks, which the caller fills before `run`. Empty if there are too few."""
         chain = BlockChain()
         if not self._pool.grow(chain, len(ids)):
             return []
