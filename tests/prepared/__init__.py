@@ -2,8 +2,9 @@
 
 What a step imports takes eight seconds, more than most steps of a tiny model. Here it is imported once for all of a
 session's steps. `parent.py` is that process. `sitecustomize.py` stands in the way of Python's start: it hands over what
-would be `python -m tunewright.pipeline.step …` and waits for its end. What it can't hand over as it is, it leaves
-alone: a step with other settings in its environment, or in a session of its own, because a test wants to kill it.
+would be `python -m tunewright.pipeline.step …`, or the ONNX builder, and waits for its end. What it can't hand over as
+it is, it leaves alone: a step with other settings in its environment, or in a session of its own, because a test wants
+to kill it.
 """
 
 from __future__ import annotations

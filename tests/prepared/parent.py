@@ -26,6 +26,7 @@ LIBRARIES = (
     "peft",
     "bitsandbytes",
     "datasets",
+    "onnxruntime_genai.models.builder",
     "sklearn.svm",
     "sklearn.feature_extraction.text",
     "tunewright.data.steps",
@@ -98,7 +99,7 @@ def received(client: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
 
 
 def import_libraries() -> None:
-    """What steps import; not `tunewright.pipeline.step`, which is run as `__main__`."""
+    """What steps and the ONNX builder import; not the modules themselves, which are run as `__main__`."""
     quiet_libraries()
     for name in LIBRARIES:
         module, _, attribute = name.partition(":")
@@ -142,14 +143,14 @@ class Child:
                 watched.unregister(self.client)
 
 
-def become(arguments: list[str], folder: str, environment: dict[str, str]) -> None:
-    """Run a step, as `python -m` would."""
+def become(module: str, arguments: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Run a module, as `python -m` would."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = ["", *arguments]
-    runpy.run_module("tunewright.pipeline.step", run_name="__main__", alter_sys=True)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
