@@ -42,6 +42,11 @@ class BlockChain:
     known: int = 0
     """Leading tokens of the sequence that are in memory."""
 
+    @property
+    def places(self) -> list[int]:
+        """The indices of its blocks."""
+        return [block.index for block in self.blocks]
+
 
 class BlockPool:
     """Blocks that are found by content. The pool reuses the least recently used ones first.

@@ -67,10 +67,10 @@ class PagedNextToken:
         networks: Sequence[PassNetwork]
         self._own: Adapter | None = None
         """The adapter of every answer, if it is not in the graph."""
-        self._packed, self._kernels = PackedWeights.load(folder), list[VnniNetwork]()
-        if self._packed:
+        self._kernels: Sequence[VnniNetwork] = ()
+        if packed := PackedWeights.load(folder):
             each = threads or (1 if streams > 1 else default_threads())
-            networks = self._kernels = [VnniNetwork(self._packed, context, each) for _ in range(streams)]
+            networks = self._kernels = [VnniNetwork(packed, context, each) for _ in range(streams)]
             self._own = adapter
         else:
             compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
@@ -112,20 +112,19 @@ class PagedNextToken:
         Returns: None if OpenVINO runs the model, each answer has an adapter, or the sequence fills no block, or more
             than the context.
         """
-        if not self._packed or self._own or not VnniNetwork.block_size <= len(ids) <= self._context:
+        if not self._kernels or self._own or not VnniNetwork.block_size <= len(ids) <= self._context:
             return None
         request, network = SequenceRequest(list(ids), None), self._kernels[0]
         self._schedulers[0].submit([request])
         _wait(request)
         blocks = [network.block(index) for index in self._schedulers[0].kept(ids)]
         whole = list(ids)[: len(blocks) * network.block_size]
-        return KeptPrompt(whole, np.stack(blocks), self._packed.fingerprint)
+        return KeptPrompt(whole, np.stack(blocks), network.fingerprint)
 
     def _keep(self, cache: KeptPrompt) -> None:
         """Have the networks remember a prompt, if these weights and kernels computed what is kept of it."""
-        assert self._packed
         for scheduler, network in zip(self._schedulers, self._kernels, strict=True):
-            if cache.fits(self._packed.fingerprint, network.block_size, network.bytes_a_block):
+            if cache.fits(network.fingerprint, network.block_size, network.bytes_a_block):
                 for index, kept in zip(scheduler.keep(cache.tokens), cache.blocks, strict=False):
                     network.block(index)[:] = kept
 

@@ -74,19 +74,19 @@ class PassScheduler:
         """The blocks that hold the beginning of a sequence, as far as blocks are full. Only for a scheduler that has no
         request."""
         chain = self._pool.find(ids, len(ids) // self._pool.size * self._pool.size)
-        blocks = [block.index for block in chain.blocks]
+        places = chain.places
         self._pool.release(chain, ids)
-        return blocks
+        return places
 
     def keep(self, ids: Sequence[int]) -> list[int]:
         """Blocks for a sequence of whole blocks, which the caller fills before `run`. Empty if there are too few."""
         chain = BlockChain()
         if not self._pool.grow(chain, len(ids)):
             return []
-        blocks = [block.index for block in chain.blocks]
+        places = chain.places
         self._pool.record(chain, ids, len(ids))
         self._pool.release(chain, ids)
-        return blocks
+        return places
 
     def submit(self, requests: Sequence[SequenceRequest]) -> None:
         """Queue sequences."""
@@ -243,5 +243,4 @@ def _part(request: SequenceRequest, count: int) -> SequencePart:
     """The next tokens of a sequence."""
     known = request.chain.known
     tokens = [token if token >= 0 else ~token for token in request.ids[known : known + count]]
-    blocks = [block.index for block in request.chain.blocks]
-    return SequencePart(tokens, known, blocks, request.adapter, count == request.left, request.choices)
+    return SequencePart(tokens, known, request.chain.places, request.adapter, count == request.left, request.choices)

@@ -272,6 +272,7 @@ class VnniNetwork:
         self.bytes_a_block = shape.layers * shape.key_heads * TOKENS * (4 * shape.width + 3 * 4)
         self.blocks = blocks_in_memory(self.bytes_a_block, TOKENS, context)
         self._vocabulary, self._adapter = weights.vocabulary, weights.adapter
+        self.fingerprint = weights.fingerprint
         self._network = library().network_new(weights.model, threads, _MOST, self.blocks, context)
         if not self._network:
             raise MemoryError(f"no memory for {self.blocks} blocks of keys and values, or no thread")
