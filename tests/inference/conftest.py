@@ -1,9 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import ALL
+from tests.fixtures.tiny import write_tiny_model
+from tests.inference.kernels import FAMILIES, OTHERS
 from tunewright.core.processes import cpu_flags
+from tunewright.exporters.openvino import build_openvino
 from tunewright.inference.runtimes.vnni import compile as compiling
 from tunewright.inference.runtimes.vnni import library
 
@@ -19,3 +26,17 @@ def kernels_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_FASTER", "none")
     library.reason_against.cache_clear()
     assert library.reason_against() is None
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """(family, precision) -> a folder with `hub`, the model, and `int8` or `int4`."""
+
+    @cache
+    def write(name: str, precision: str = "int8") -> Path:
+        folder = tmp_path_factory.mktemp("vnni")
+        write_tiny_model((FAMILIES | OTHERS)[name], folder / "hub")
+        build_openvino(folder / "hub", folder / precision, precision)
+        return folder
+
+    return write

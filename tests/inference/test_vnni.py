@@ -6,14 +6,11 @@ from __future__ import annotations
 import gc
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,76 +18,21 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.conftest import LABELS, make_spec
 from tests.fixtures.tiny import write_tiny_model
-from tunewright.core.errors import UserError
+from tests.inference.kernels import FAMILIES, OTHERS, WIDE, adapter, assert_same, model
 from tunewright.core.processes import cpu_flags
-from tunewright.exporters.bundle import write_bundle
 from tunewright.exporters.openvino import build_openvino
-from tunewright.exporters.prompt_cache import save_prompt_cache
-from tunewright.inference.bundle import load_bundle
-from tunewright.inference.calibration import UNCALIBRATED, save_calibration
-from tunewright.inference.checksums import read_checksums, seal
 from tunewright.inference.runtimes.openvino import passes
-from tunewright.inference.runtimes.openvino.adapter import Adapter
-from tunewright.inference.runtimes.openvino.model import PagedNextToken
 from tunewright.inference.runtimes.openvino.passes import SequencePart
-from tunewright.inference.runtimes.openvino.shape import CONFIG, PROMPT_CACHE, WEIGHTS, GraphShape, adapted_matrices
+from tunewright.inference.runtimes.openvino.shape import CONFIG, WEIGHTS
 from tunewright.inference.runtimes.torch_model import TorchNextToken, load_torch_model
 from tunewright.inference.runtimes.vnni import compile as compiling
 from tunewright.inference.runtimes.vnni import library
-from tunewright.inference.runtimes.vnni.kept_prompt import KeptPrompt
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
-from tunewright.models.chat import ChatTemplate
-from tunewright.models.resolve import LocalModel
 from tunewright.models.tensor_files import TensorFile
 from tunewright.pipeline import fingerprint
 
 pytestmark = [pytest.mark.model, pytest.mark.may_skip, pytest.mark.usefixtures("kernels_here")]
-
-_WIDE = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 64}
-FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "llama": ("llama3", "LlamaConfig", _WIDE),
-    "heads of 128 numbers, three layers": (
-        "llama3",
-        "LlamaConfig",
-        {"hidden_size": 256, "head_dim": 128, "num_hidden_layers": 3, "num_key_value_heads": 1},
-    ),
-    "no window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": None, "tie_word_embeddings": True}),
-    "biases": ("chatml", "Qwen2Config", {"hidden_size": 256}),
-    "norms of heads": ("qwen3", "Qwen3Config", _WIDE),
-    "a window": ("mistral", "MistralConfig", _WIDE | {"sliding_window": 72}),
-    "a window, heads of 96 numbers": (
-        "phi3",
-        "Phi3Config",
-        {"hidden_size": 192, "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 130},
-    ),
-    "heads of 32 numbers": ("llama3", "LlamaConfig", {"head_dim": 32}),
-}
-OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "heads of 16 numbers": ("llama3", "LlamaConfig", {"head_dim": 16}),
-    "other activation": ("llama3", "LlamaConfig", _WIDE | {"hidden_act": "gelu_pytorch_tanh"}),
-}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """(family, precision) -> a folder with `hub`, the model, and `int8` or `int4`."""
-
-    @cache
-    def write(name: str, precision: str = "int8") -> Path:
-        folder = tmp_path_factory.mktemp("vnni")
-        write_tiny_model((FAMILIES | OTHERS)[name], folder / "hub")
-        build_openvino(folder / "hub", folder / precision, precision)
-        return folder
-
-    return write
-
-
-def model(folder: Path, *, by_kernels: bool = True, **options: Any) -> PagedNextToken:
-    found = PagedNextToken(folder, context=512, **options)
-    assert all(isinstance(each._network, VnniNetwork) == by_kernels for each in found._schedulers)
-    return found
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -135,10 +77,6 @@ def test_the_kernels_say_the_same_whoever_else_asks(
     assert_same([growing(prompt[:n]) for n in range(1, 38)], [ours([*system, *prompt[:n]]) for n in range(1, 38)])
 
 
-def assert_same(some: list[np.ndarray], others: list[np.ndarray]) -> None:
-    assert all(np.array_equal(one, other) for one, other in zip(some, others, strict=True))
-
-
 @pytest.mark.parametrize(
     ("family", "precision"), [*((name, "int8") for name in OTHERS), ("llama", "int4"), ("llama", "fp32")]
 )
@@ -146,18 +84,6 @@ def test_openvino_runs_what_the_kernels_do_not_know(weights: Callable[..., Path]
     folder = weights(family, precision) / precision
     assert PackedWeights.load(folder) is None
     assert np.isfinite(model(folder, by_kernels=False)([1, 2, 3])).all()
-
-
-def adapter(folder: Path, rank: int, seed: int, only: str = "") -> Adapter:
-    """Random matrices that change the logits by some tenths, for a model in a folder."""
-    rng, tensors = np.random.default_rng(seed), TensorFile(folder / WEIGHTS)
-    down, up = {}, {}
-    for name in adapted_matrices(GraphShape.read(folder).layers):
-        if only in name:
-            outputs, inputs = tensors[f"{name}.weight"].shape
-            down[name] = rng.standard_normal((inputs, rank), np.float32) / np.float32(np.sqrt(inputs))
-            up[name] = rng.standard_normal((rank, outputs), np.float32) / np.float32(20)
-    return Adapter(down, up)
 
 
 @pytest.mark.parametrize("family", ["llama", "biases", "a window, heads of 96 numbers"])
@@ -297,178 +223,10 @@ def test_a_file_of_other_sizes_never_reaches_the_kernels(
     assert PackedWeights.load(tmp_path) is None
 
 
-SYSTEM = list(range(2, 202))
-
-
-def tokens_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by the tokens of each pass that the kernels run from now on."""
-    forward, counts = VnniNetwork.forward, list[int]()
-
-    def counting(network: VnniNetwork, parts: Sequence[SequencePart]) -> Any:
-        counts.append(sum(len(part.tokens) for part in parts))
-        return forward(network, parts)
-
-    monkeypatch.setattr(VnniNetwork, "forward", counting)
-    return counts
-
-
-@pytest.fixture
-def prompted(weights: Callable[..., Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A family -> a folder of its weights with a prompt cache of SYSTEM, three blocks and eight tokens."""
-
-    def write(family: str) -> Path:
-        folder = shutil.copytree(weights(family) / "int8", tmp_path / "prompted")
-        cache = model(folder).prompt_cache(SYSTEM)
-        assert cache
-        assert cache.tokens == SYSTEM[:192]
-        cache.save(folder / PROMPT_CACHE)
-        return folder
-
-    return write
-
-
-@pytest.mark.parametrize("family", ["llama", "biases", "norms of heads", "a window", "heads of 32 numbers"])
-@pytest.mark.parametrize("streams", [1, 2])
-def test_a_kept_prompt_is_not_run_again_and_answers_the_same(
-    weights: Callable[..., Path],
-    prompted: Callable[[str], Path],
-    family: str,
-    streams: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked = [*([*SYSTEM, *range(2 + n, 9 + n)] for n in range(4)), SYSTEM[:192], SYSTEM[:100], [*range(50, 90)]]
-    plain = model(weights(family) / "int8")
-    wanted = [plain(ids) for ids in asked]
-    starting = model(prompted(family), streams=streams)
-    counts = tokens_run(monkeypatch)
-    for _ in range(streams):  # each thread has a stream of its own
-        with ThreadPoolExecutor(1) as client:
-            assert np.array_equal(client.submit(starting, asked[0]).result(), wanted[0])
-    assert counts == [len(asked[0]) - 192] * streams
-    assert_same(wanted, [starting(ids) for ids in asked])
-
-
-def test_what_other_weights_kept_is_not_used(
-    weights: Callable[..., Path], prompted: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As after weights were copied into a bundle by hand."""
-    folder = prompted("llama")
-    tensors = {key: np.array(tensor.raw) for key, tensor in TensorFile(folder / WEIGHTS).items()}
-    tensors["model.layers.1.self_attn.k_proj.scale"][3] *= 2
-    save_file(tensors, folder / WEIGHTS)
-    counts, other = tokens_run(monkeypatch), model(folder)
-    found = other(SYSTEM)
-    assert counts == [len(SYSTEM)]
-    assert not np.array_equal(found, model(weights("llama") / "int8")(SYSTEM))
-
-
-def test_a_kept_prompt_is_not_that_of_an_adapter(
-    prompted: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = prompted("llama")
-    added = adapter(folder, 4, 0)
-    always, beside = model(folder, adapter=added), model(folder, adapters=1)
-    assert always.prompt_cache(SYSTEM) is None
-    counts = tokens_run(monkeypatch)
-    assert np.array_equal(always(SYSTEM), beside.with_adapter(added)(SYSTEM))
-    assert counts == [len(SYSTEM)] * 2
-
-
-@pytest.mark.parametrize("prompt", [[], SYSTEM[:63], [7] * 513])
-def test_there_is_nothing_to_keep_of_a_prompt_that_is_too_short_or_long(
-    weights: Callable[..., Path], prompt: list[int]
-) -> None:
-    assert model(weights("llama") / "int8").prompt_cache(prompt) is None
-
-
-def test_there_is_nothing_to_keep_where_openvino_runs(
-    weights: Callable[..., Path], prompted: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = prompted("llama")
-    monkeypatch.setattr(PackedWeights, "load", lambda _: None)
-    theirs = model(folder, by_kernels=False)
-    assert theirs.prompt_cache(SYSTEM) is None
-    assert np.array_equal(theirs(SYSTEM), model(weights("llama") / "int8", by_kernels=False)(SYSTEM))
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda cache: replace(cache, tokens=cache.tokens[:-1]),
-        lambda cache: replace(cache, tokens=[], blocks=cache.blocks[:0]),
-        lambda cache: replace(cache, blocks=np.ascontiguousarray(cache.blocks[:, :-64])),
-        lambda cache: replace(cache, tokens=cache.tokens * 10**4, blocks=np.zeros((3 * 10**4, 1), np.uint8)),
-        lambda cache: replace(cache, tokens=[-1, 10**18] * 96),
-        lambda cache: replace(cache, made_by=""),
-    ],
-)
-def test_a_kept_prompt_of_other_sizes_never_reaches_the_kernels(
-    weights: Callable[..., Path], prompted: Callable[[str], Path], change: Callable[[KeptPrompt], KeptPrompt]
-) -> None:
-    file = prompted("llama") / PROMPT_CACHE
-    cache = change(KeptPrompt.load(file))
-    file.unlink()
-    cache.save(file)
-    assert np.array_equal(model(file.parent)(SYSTEM), model(weights("llama") / "int8")(SYSTEM))
-
-
-def test_more_of_a_prompt_than_memory_holds_is_left_out(
-    weights: Callable[..., Path], prompted: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = prompted("llama")
-    monkeypatch.setattr(passes, "_MEMORY", 0)
-    small, counts = PagedNextToken(folder, context=64), tokens_run(monkeypatch)
-    assert np.array_equal(small(SYSTEM[:60]), model(weights("llama") / "int8")(SYSTEM[:60]))
-    assert sum(counts[:1]) == 60
-
-
-@pytest.mark.parametrize(
-    ("tensors", "said"),
-    [(None, "cut"), ({}, "holds nothing"), ({"tokens": np.zeros(64, np.float32)}, "holds tokens")],
-)
-def test_what_is_no_kept_prompt_is_said(
-    prompted: Callable[[str], Path], tensors: dict[str, np.ndarray] | None, said: str
-) -> None:
-    file = prompted("llama") / PROMPT_CACHE
-    if tensors is None:
-        file.write_bytes(file.read_bytes()[:-1])
-    else:
-        save_file(tensors, file)
-    with pytest.raises(UserError, match=re.escape(file.name)) as refusal:
-        model(file.parent)
-    assert said in refusal.value.paragraph()
-
-
-def test_a_bundle_keeps_the_prompt_that_its_requests_begin_with(
-    weights: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, bundle = weights("llama"), tmp_path / "bundle"
-    shutil.copytree(made / "int8", bundle / "openvino")
-    task = {"kind": "classify", "labels": LABELS, "instruction": "Which team answers this? Read it first. " * 5}
-    spec = make_spec(tmp_path, task=task)
-    base = LocalModel("tiny", made / "hub", ChatTemplate.named("llama3"))
-    write_bundle(spec, base, bundle, 5)
-    save_calibration(UNCALIBRATED, bundle)
-    without = load_bundle(bundle)
-    asked = without.load()
-    wanted = without.predictor(asked).answer("Where is it?")
-    save_prompt_cache(without, asked)
-    seal(bundle)
-    assert f"openvino/{PROMPT_CACHE}" in read_checksums(bundle).files
-    counts, within = tokens_run(monkeypatch), load_bundle(bundle)
-    predictor = within.predictor(within.load())
-    (prompt,) = predictor.prompts("Where is it?")
-    assert predictor.answer("Where is it?") == wanted
-    kept = KeptPrompt.load(bundle / "openvino" / PROMPT_CACHE).tokens
-    assert kept == prompt[: len(kept)]
-    assert counts[0] == len(prompt) - len(kept)
-    assert len(kept) >= 192
-
-
 @pytest.mark.parametrize("inner", [4916 // 4, 205])
 def test_openvino_runs_sizes_that_no_group_divides(tmp_path: Path, inner: int) -> None:
     """Such as pruned models have."""
-    write_tiny_model(("llama3", "LlamaConfig", _WIDE | {"intermediate_size": inner}), tmp_path / "hub")
+    write_tiny_model(("llama3", "LlamaConfig", WIDE | {"intermediate_size": inner}), tmp_path / "hub")
     build_openvino(tmp_path / "hub", tmp_path / "int8", "int8")
     assert PackedWeights.load(tmp_path / "int8") is None
 
