@@ -31,8 +31,8 @@ from serve import INSTRUCTION, NAME, tickets
 import tunewright as tw
 from tunewright.core.threads import threads
 from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.kept_prompt import save_kept_prompt
 from tunewright.exporters.openvino import build_openvino
-from tunewright.exporters.prompt_cache import save_prompt_cache
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.inference.checksums import Verification, seal
@@ -68,7 +68,7 @@ def bundle(folder: Path) -> tuple[Bundle, list[str]]:
     write_bundle(spec, base, folder, 1)
     save_calibration(UNCALIBRATED, folder)
     unsealed = load_bundle(folder, verification=Verification(on=False))
-    save_prompt_cache(unsealed, unsealed.load())
+    save_kept_prompt(unsealed, unsealed.load())
     seal(folder)
     loaded = load_bundle(folder)
     return loaded, [text for text, _ in tickets(spec, loaded)]

@@ -43,8 +43,8 @@ from tunewright.core.processes import free_port
 from tunewright.core.progress import quiet_libraries
 from tunewright.data import load_dataset
 from tunewright.exporters.bundle import write_bundle
+from tunewright.exporters.kept_prompt import save_kept_prompt
 from tunewright.exporters.merging import merge
-from tunewright.exporters.prompt_cache import save_prompt_cache
 from tunewright.exporters.steps import build_weights
 from tunewright.inference.bundle import Bundle, load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
@@ -124,7 +124,7 @@ class Tuned:
         save_calibration(UNCALIBRATED, folder)
         if runtime == "openvino":
             unsealed = load_bundle(folder, verification=Verification(on=False))
-            save_prompt_cache(unsealed, unsealed.load())
+            save_kept_prompt(unsealed, unsealed.load())
         seal(folder)
         return folder
 

@@ -18,14 +18,14 @@ from tests.conftest import LABELS, make_spec
 from tests.inference.kernels import adapter, assert_same, model
 from tunewright.core.errors import UserError
 from tunewright.exporters.bundle import write_bundle
-from tunewright.exporters.prompt_cache import save_prompt_cache
+from tunewright.exporters.kept_prompt import save_kept_prompt
 from tunewright.inference.bundle import load_bundle
 from tunewright.inference.calibration import UNCALIBRATED, save_calibration
 from tunewright.inference.checksums import read_checksums, seal
 from tunewright.inference.runtimes.openvino import passes
 from tunewright.inference.runtimes.openvino.model import PagedNextToken
 from tunewright.inference.runtimes.openvino.passes import SequencePart
-from tunewright.inference.runtimes.openvino.shape import PROMPT_CACHE, WEIGHTS
+from tunewright.inference.runtimes.openvino.shape import KEPT_PROMPT, WEIGHTS
 from tunewright.inference.runtimes.vnni.kept_prompt import KeptPrompt
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
 from tunewright.models.chat import ChatTemplate
@@ -55,10 +55,10 @@ def prompted(weights: Callable[..., Path], tmp_path: Path) -> Callable[[str], Pa
 
     def write(family: str) -> Path:
         folder = shutil.copytree(weights(family) / "int8", tmp_path / "prompted")
-        cache = model(folder).prompt_cache(SYSTEM)
+        cache = model(folder).kept_prompt(SYSTEM)
         assert cache
         assert cache.tokens == SYSTEM[:192]
-        cache.save(folder / PROMPT_CACHE)
+        cache.save(folder / KEPT_PROMPT)
         return folder
 
     return write
@@ -105,7 +105,7 @@ def test_a_kept_prompt_is_not_that_of_an_adapter(
     folder = prompted("llama")
     added = adapter(folder, 4, 0)
     always, beside = model(folder, adapter=added), model(folder, adapters=1)
-    assert always.prompt_cache(SYSTEM) is None
+    assert always.kept_prompt(SYSTEM) is None
     counts = tokens_run(monkeypatch)
     assert np.array_equal(always(SYSTEM), beside.with_adapter(added)(SYSTEM))
     assert counts == [len(SYSTEM)] * 2
@@ -115,7 +115,7 @@ def test_a_kept_prompt_is_not_that_of_an_adapter(
 def test_there_is_nothing_to_keep_of_a_prompt_that_is_too_short_or_long(
     weights: Callable[..., Path], prompt: list[int]
 ) -> None:
-    assert model(weights("llama") / "int8").prompt_cache(prompt) is None
+    assert model(weights("llama") / "int8").kept_prompt(prompt) is None
 
 
 def test_there_is_nothing_to_keep_where_openvino_runs(
@@ -124,7 +124,7 @@ def test_there_is_nothing_to_keep_where_openvino_runs(
     folder = prompted("llama")
     monkeypatch.setattr(PackedWeights, "load", lambda _: None)
     theirs = model(folder, by_kernels=False)
-    assert theirs.prompt_cache(SYSTEM) is None
+    assert theirs.kept_prompt(SYSTEM) is None
     assert np.array_equal(theirs(SYSTEM), model(weights("llama") / "int8", by_kernels=False)(SYSTEM))
 
 
@@ -142,7 +142,7 @@ def test_there_is_nothing_to_keep_where_openvino_runs(
 def test_a_kept_prompt_of_other_sizes_never_reaches_the_kernels(
     weights: Callable[..., Path], prompted: Callable[[str], Path], change: Callable[[KeptPrompt], KeptPrompt]
 ) -> None:
-    file = prompted("llama") / PROMPT_CACHE
+    file = prompted("llama") / KEPT_PROMPT
     cache = change(KeptPrompt.load(file))
     file.unlink()
     cache.save(file)
@@ -166,7 +166,7 @@ def test_more_of_a_prompt_than_memory_holds_is_left_out(
 def test_what_is_no_kept_prompt_is_said(
     prompted: Callable[[str], Path], tensors: dict[str, np.ndarray] | None, said: str
 ) -> None:
-    file = prompted("llama") / PROMPT_CACHE
+    file = prompted("llama") / KEPT_PROMPT
     if tensors is None:
         file.write_bytes(file.read_bytes()[:-1])
     else:
@@ -189,14 +189,14 @@ def test_a_bundle_keeps_the_prompt_that_its_requests_begin_with(
     without = load_bundle(bundle)
     asked = without.load()
     wanted = without.predictor(asked).answer("Where is it?")
-    save_prompt_cache(without, asked)
+    save_kept_prompt(without, asked)
     seal(bundle)
-    assert f"openvino/{PROMPT_CACHE}" in read_checksums(bundle).files
+    assert f"openvino/{KEPT_PROMPT}" in read_checksums(bundle).files
     counts, within = tokens_run(monkeypatch), load_bundle(bundle)
     predictor = within.predictor(within.load())
     (prompt,) = predictor.prompts("Where is it?")
     assert predictor.answer("Where is it?") == wanted
-    kept = KeptPrompt.load(bundle / "openvino" / PROMPT_CACHE).tokens
+    kept = KeptPrompt.load(bundle / "openvino" / KEPT_PROMPT).tokens
     assert kept == prompt[: len(kept)]
     assert counts[0] == len(prompt) - len(kept)
     assert len(kept) >= 192

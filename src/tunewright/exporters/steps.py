@@ -22,11 +22,11 @@ from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.exporters.bundle import write_bundle, write_encoder_bundle, write_linear_bundle
 from tunewright.exporters.calibration import calibrate
 from tunewright.exporters.encoders import build_encoder, token_outputs
+from tunewright.exporters.kept_prompt import save_kept_prompt
 from tunewright.exporters.merging import merge
 from tunewright.exporters.onnx import build_onnx
 from tunewright.exporters.openvino import build_openvino, export_adapter
 from tunewright.exporters.other_engines import asking_of, complete
-from tunewright.exporters.prompt_cache import save_prompt_cache
 from tunewright.exporters.quantisation import Loss
 from tunewright.inference.bundle import load_bundle, read_info, write_info
 from tunewright.inference.calibration import save_calibration
@@ -91,7 +91,7 @@ def _calibrated(bundle: Path, split: Path, loss: Loss) -> dict[str, Any]:
     model = unsealed.load()
     calibration = calibrate(unsealed, model, load_dataset(split).validation)
     save_calibration(calibration, bundle)
-    save_prompt_cache(unsealed, model)
+    save_kept_prompt(unsealed, model)
     digest = seal(bundle)
     say(f"  the bundle's digest, for --pin: {digest}")
     return {

@@ -27,7 +27,7 @@ from tunewright.inference.runtimes.openvino.adapter import Adapter
 from tunewright.inference.runtimes.openvino.network import CompiledGraph, PagedNetwork
 from tunewright.inference.runtimes.openvino.passes import PassNetwork
 from tunewright.inference.runtimes.openvino.scheduler import PassScheduler, SequenceRequest
-from tunewright.inference.runtimes.openvino.shape import PROMPT_CACHE
+from tunewright.inference.runtimes.openvino.shape import KEPT_PROMPT
 from tunewright.inference.runtimes.vnni.kept_prompt import KeptPrompt
 from tunewright.inference.runtimes.vnni.network import PackedWeights, VnniNetwork
 
@@ -76,7 +76,7 @@ class PagedNextToken:
             compiled = CompiledGraph(folder, threads, streams, adapters, adapter)
             networks = self._adaptable = [PagedNetwork(compiled, context) for _ in range(streams)]
         self._schedulers = [PassScheduler(network) for network in networks]
-        if self._kernels and adapter is None and (file := folder / PROMPT_CACHE).exists():
+        if self._kernels and adapter is None and (file := folder / KEPT_PROMPT).exists():
             self._keep(KeptPrompt.load(file))
         self._turn, self._mine = count(), local()
         scheduler_threads = [Thread(target=each.run, name="model", daemon=True) for each in self._schedulers]
@@ -106,7 +106,7 @@ class PagedNextToken:
         (logits,) = self.logits_of([SequenceRequest(list(ids), adapter)])
         return logits
 
-    def prompt_cache(self, ids: Sequence[int]) -> KeptPrompt | None:
+    def kept_prompt(self, ids: Sequence[int]) -> KeptPrompt | None:
         """What our own kernels remember of the beginning of a sequence. Only while nobody else asks.
 
         Returns: None if OpenVINO runs the model, each answer has an adapter, or the sequence fills no block, or more
@@ -121,11 +121,11 @@ class PagedNextToken:
         whole = list(ids)[: len(blocks) * network.block_size]
         return KeptPrompt(whole, np.stack(blocks), network.fingerprint)
 
-    def _keep(self, cache: KeptPrompt) -> None:
+    def _keep(self, prompt: KeptPrompt) -> None:
         """Have the networks remember a prompt, if these weights and kernels computed what is kept of it."""
         for scheduler, network in zip(self._schedulers, self._kernels, strict=True):
-            if cache.fits(network.fingerprint, network.block_size, network.bytes_a_block):
-                for index, kept in zip(scheduler.keep(cache.tokens), cache.blocks, strict=False):
+            if prompt.fits(network.fingerprint, network.block_size, network.bytes_a_block):
+                for index, kept in zip(scheduler.keep(prompt.tokens), prompt.blocks, strict=False):
                     network.block(index)[:] = kept
 
     def begin(self, prompt: Sequence[int], adapter: Adapter | None = None) -> PagedDecoding:

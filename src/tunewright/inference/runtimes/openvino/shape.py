@@ -21,7 +21,7 @@ WEIGHTS = "model.safetensors"
 GROUP = 64
 """Inputs of a matrix that share a scale if weights have four bits."""
 CONFIG = "config.json"
-PROMPT_CACHE = "prompt.cache"
+KEPT_PROMPT = "prompt.cache"
 """The file of a `tunewright.inference.runtimes.vnni.kept_prompt.KeptPrompt` beside the weights."""
 
 KEY_CACHE, VALUE_CACHE = "key_cache.{}", "value_cache.{}"
