@@ -340,7 +340,7 @@ def trained(everything: Soup) -> dict[str, Any]:
 
     log: list[dict[str, Any]] = []
 
-    class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
+    class Recorder(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
             # The trainer's own list, so that it holds what an ended training logged last.
             nonlocal log

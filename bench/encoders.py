@@ -289,12 +289,12 @@ def candidate(name: str) -> None:
     short = [f"train.max_steps={STEPS}", "train.num_evaluations=0", "train.num_checkpoints=0"]
     short += ["train.encoder.consistency=0"] if name == "once" else []
     spec = tw.load_spec(project("banking77"), short)
-    rows, labels = list(read_jsonl(project("banking77") / "train.jsonl")), list(spec.task.labels)  # type: ignore[union-attr]
+    rows, labels = list(read_jsonl(project("banking77") / "train.jsonl")), list(spec.task.labels)
     base, times = resolve_encoder("all-minilm", Path()), list[float]()
     tokenizer = TextTokenizer(base.folder)
     encoded = [{"input_ids": tokenizer.encode_framed(r["text"]), "labels": labels.index(r["label"])} for r in rows]
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_step_end(self, *_: Any, **__: Any) -> None:
             times.append(time.perf_counter())
 
@@ -338,13 +338,13 @@ def candidate(name: str) -> None:
         )
     else:
         from datasets import Dataset
-        from sentence_transformers import (  # type: ignore[import-not-found, unused-ignore]
+        from sentence_transformers import (
             SentenceTransformer,
             SentenceTransformerTrainer,
             SentenceTransformerTrainingArguments,
         )
 
-        class HeadLoss(nn.Module):  # type: ignore[misc]
+        class HeadLoss(nn.Module):
             """A linear head on the sentence's vector: what the library lacks for labels of single texts."""
 
             def __init__(self, model: Any):

@@ -115,7 +115,7 @@ def cases(peers: Path, scratch: Path) -> Iterator[tuple[str, str, TextTokenizer,
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
     from transformers.integrations.mistral.tokenizer import convert_tekken_tokenizer
 
-    (trl,) = find_spec("trl").submodule_search_locations  # type: ignore[union-attr]
+    (trl,) = find_spec("trl").submodule_search_locations
 
     def own(name: str, **tokens: str) -> Truth:
         return whole_text((Path(trl) / "chat_templates" / f"{name}.jinja").read_text("utf-8"), tokens)

@@ -101,7 +101,7 @@ def file(provider: Provider, tmp_path: Path) -> Path:
 def status(file: Path, tmp_path: Path) -> Iterator[Callable[[str], int]]:
     """Token -> the status of a request with it. Keys work too."""
     add_key(tmp_path / "keys.json", "shop")
-    app = build_app(OneModel(Echo("classify")), KeyRing(tmp_path / "keys.json"), Identity(file))  # type: ignore[arg-type]
+    app = build_app(OneModel(Echo("classify")), KeyRing(tmp_path / "keys.json"), Identity(file))
     with TestClient(app) as client:
         yield (
             lambda token: (

@@ -103,7 +103,7 @@ def test_an_operation_is_waited_for_to_its_end_or_its_limit(clock: Any, capsys: 
 
 
 def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
+    follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)
     wait, queued = Wait(), SimpleNamespace(status="Queued", name="run")
     follower._report_wait("train", queued, wait)
     clock.seconds = 61
@@ -119,8 +119,8 @@ def test_a_step_that_no_machine_comes_for_ends(clock: Any, capsys: pytest.Captur
     assert "waiting for the step train, which runs" in lines(capsys)[0]
     follower._report_wait("train", queued, wait)
     clock.seconds = 24_000
-    follower.error = lambda _: "No capacity."  # type: ignore[method-assign]
-    follower._cluster_state = lambda _: "The cluster gpu is resizing."  # type: ignore[method-assign]
+    follower.error = lambda _: "No capacity."
+    follower._cluster_state = lambda _: "The cluster gpu is resizing."
     with pytest.raises(
         Stopped, match=r"The step train did not begin: it waited 240 minutes.*No capacity.*gpu is resizing"
     ):
@@ -134,9 +134,9 @@ def test_a_run_that_azure_does_not_end_is_ended_whatever_its_status(
 
     said: dict[str, str] = {}
     for status in {*RunHistoryConstants.ALL_STATUSES, "Unknown"} - {*follow.OVER}:
-        follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
+        follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)
         follower._limits = {"train": 60.0}
-        follower.error = follower._cluster_state = lambda _: None  # type: ignore[method-assign]
+        follower.error = follower._cluster_state = lambda _: None
         wait, run = Wait(), SimpleNamespace(status=status, name="run")
         for seconds in (0, 61):
             clock.seconds += seconds
@@ -159,9 +159,9 @@ def test_a_step_that_runs_on_after_its_limit_ends(clock: Any, capsys: pytest.Cap
     job = of_one_step(7200)
     at: Any = SimpleNamespace(ml=SimpleNamespace(jobs=SimpleNamespace(get=lambda _: job)))
     follower = JobFollower(at, "job", {"train": 3.67}, 100.0)
-    follower.seconds = lambda _: clock.seconds  # type: ignore[method-assign]
-    follower._print_log = lambda _: False  # type: ignore[method-assign]
-    follower._print_curve = lambda _: None  # type: ignore[method-assign]
+    follower.seconds = lambda _: clock.seconds
+    follower._print_log = lambda _: False
+    follower._print_curve = lambda _: None
     with pytest.raises(Stopped, match=r"The step train runs on, though its limit of 120 minutes has passed"):
         follower.step(STEPS["train"])
     assert 7200 < clock.seconds < 7200 + follow._ENDING_SECONDS + 60, "Azure gets a while to end it itself"
@@ -175,7 +175,7 @@ def test_each_step_of_a_pipeline_has_its_limit(clock: Any, capsys: pytest.Captur
     steps = {"train": of_one_step(3600), "export": of_one_step(60), "check": SimpleNamespace()}
     whole = SimpleNamespace(status="Running", type="pipeline", jobs=steps)
     jobs = SimpleNamespace(get=lambda _: whole, list=lambda **_: [])
-    follower = JobFollower(SimpleNamespace(ml=SimpleNamespace(jobs=jobs)), "job", {}, 10.0)  # type: ignore[arg-type]
+    follower = JobFollower(SimpleNamespace(ml=SimpleNamespace(jobs=jobs)), "job", {}, 10.0)
     follower._look("train")
     assert follower._limits == {"train": 3600.0, "export": 60.0}
     wait, running = Wait(), SimpleNamespace(status="Running", name="run")
@@ -200,7 +200,7 @@ def test_azure_away_is_told_each_minute(
     def away(_: str) -> Any:
         raise Unreachable("Azure could not be reached.")
 
-    follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)  # type: ignore[arg-type]
+    follower = JobFollower(SimpleNamespace(), "job", {"train": 3.67}, 20.0)
     monkeypatch.setattr(follower, "_look", away)
     with pytest.raises(Unreachable):
         follower._look_patiently("train")
@@ -223,17 +223,17 @@ class Silent:
 
 def test_a_deployment_that_wakes_up_is_waited_for_aloud(clock: Any, capsys: pytest.CaptureFixture[str]) -> None:
     exam = Exam("m", [TrialQuestion([], "a")], 1.0, 1, 0, wake_seconds=600.0)
-    assert trial._wake(Silent(clock, 130), exam, COSTS) >= 130  # type: ignore[arg-type]
+    assert trial._wake(Silent(clock, 130), exam, COSTS) >= 130
     assert lines(capsys) == [
         f"azure: waiting for the new version's first answer, {minute} min, at most 10; {COSTS}" for minute in (1, 2)
     ]
     before = clock.seconds
     with pytest.raises(NoAnswer, match="answered nothing in 6"):
-        trial._wake(Silent(clock, 10_000), exam, COSTS)  # type: ignore[arg-type]
+        trial._wake(Silent(clock, 10_000), exam, COSTS)
     assert clock.seconds - before < 600 + 10
     before = clock.seconds
     with pytest.raises(UserError, match="a role that may call it"):
-        trial._wake(Silent(clock, 10_000, "403: no"), exam, COSTS)  # type: ignore[arg-type]
+        trial._wake(Silent(clock, 10_000, "403: no"), exam, COSTS)
     assert clock.seconds - before == 5, "a refusal does not pass by itself"
 
 
@@ -286,7 +286,7 @@ def test_changes_of_an_endpoint_say_what_stands_there(clock: Any, capsys: pytest
         online_endpoints=SimpleNamespace(get=lambda _: entity, begin_create_or_update=begun, begin_delete=begun),
         online_deployments=SimpleNamespace(list=lambda _: machines, begin_delete=begun),
     )
-    live = LiveEndpoint(make_spec(), SimpleNamespace(ml=ml, name=SimpleNamespace(path="/w")))  # type: ignore[arg-type]
+    live = LiveEndpoint(make_spec(), SimpleNamespace(ml=ml, name=SimpleNamespace(path="/w")))
     assert isinstance(live.state(), State)
     live.change("v2", True, traffic={"v1": 90, "v2": 10})
     live._delete("v2")
@@ -304,7 +304,7 @@ def test_a_new_endpoint_costs_nothing(clock: Any, capsys: pytest.CaptureFixture[
 
     begun = lambda *_, **__: Poller(clock, clock.seconds + 61)  # noqa: E731
     ml = SimpleNamespace(online_endpoints=SimpleNamespace(get=none, begin_create_or_update=begun))
-    LiveEndpoint(make_spec(), SimpleNamespace(ml=ml, name=SimpleNamespace(path="/w"))).begin("v1")  # type: ignore[arg-type]
+    LiveEndpoint(make_spec(), SimpleNamespace(ml=ml, name=SimpleNamespace(path="/w"))).begin("v1")
     assert lines(capsys)[1].endswith("1 min, at most 45; it costs nothing without a deployment")
 
 
@@ -349,7 +349,7 @@ def test_commands_in_a_cluster_say_what_the_pods_cost() -> None:
         return {"properties": {"provisioningState": "Succeeded", "logs": json.dumps(said)}}
 
     spec = make_spec(name="x", traffic={"machine": MACHINE})
-    live = LiveRelease(spec, SimpleNamespace(ask=ask, name=SimpleNamespace(resource_group="g")))  # type: ignore[arg-type]
+    live = LiveRelease(spec, SimpleNamespace(ask=ask, name=SimpleNamespace(resource_group="g")))
     live.cluster._given = "/aks"
     live.install(values | {"canary": {"image": "r/tunewright/x:b", "replicas": 1}})
     assert live.values() == values

@@ -99,9 +99,9 @@ def tell(root: Path, watcher: Watcher) -> None:
         fsync(descriptor)
 
     for module in (builtins, io, _io):
-        module.open = opened  # type: ignore[assignment]
-    os.write, os.fsync = written, synced  # type: ignore[assignment]
-    shutil._USE_CP_SENDFILE = False  # type: ignore[attr-defined]  # so that copies are written like all else
+        module.open = opened
+    os.write, os.fsync = written, synced
+    shutil._USE_CP_SENDFILE = False  # so that copies are written like all else
     _tell_of_databases(watcher)
     sys.addaudithook(hook)
 
@@ -113,4 +113,4 @@ def _tell_of_databases(watcher: Watcher) -> None:
         watcher.before("commit")
         commit(self, connection)
 
-    DefaultDialect.do_commit = committed  # type: ignore[method-assign]
+    DefaultDialect.do_commit = committed

@@ -229,7 +229,7 @@ def test_a_container_that_ends_leaves_its_last_words(
 ) -> None:
     first = versions_of_it[0]
     target = first.target("aml")
-    deployment = target._deployment  # type: ignore[attr-defined]
+    deployment = target._deployment
 
     def misled(environment: str) -> Any:
         made = deployment(environment)

@@ -27,7 +27,7 @@ from tunewright.serving.server import _check_engine
 def bundle(folder: Path, *runtimes: str) -> Path:
     """A bundle of linear models that say they are for these runtimes: of a cascade the first one, then the second."""
     spec = make_spec(model="linear")
-    labels = list(spec.task.labels)  # type: ignore[union-attr]
+    labels = list(spec.task.labels)
     fit_linear(["an invoice", "a refund", "it crashes"] * 3, labels * 3, labels).save(folder / LINEAR)
     write_linear_bundle(spec, folder)
     save_calibration(UNCALIBRATED, folder)

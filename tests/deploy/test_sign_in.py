@@ -58,7 +58,7 @@ def test_requests_of_the_load_test_that_raise_have_failed() -> None:
 
     question = TrialQuestion([{"role": "user", "content": "?"}], "yes")
     exam = Exam(model="m", questions=[question], count=30, rate=1000.0, seed=0, wake_seconds=1.0)
-    latencies, failed = _load(ask, exam)  # type: ignore[arg-type]
+    latencies, failed = _load(ask, exam)
     assert (len(latencies), failed) == (20, 10)
 
 

@@ -49,7 +49,7 @@ class World:
         def logits(prompts: Sequence[Sequence[int]]) -> list[Any]:
             return [self.logits[number] for (number,) in prompts]
 
-        return LabelSetClassifier(logits, TASK, Numbers(), calibration)  # type: ignore[arg-type]
+        return LabelSetClassifier(logits, TASK, Numbers(), calibration)
 
     def calibrated(self, count: int) -> tuple[Calibration, list[float]]:
         """By its first examples."""

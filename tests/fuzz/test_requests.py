@@ -77,7 +77,7 @@ class Labels(Echo):
 
 @pytest.fixture(params=ROUTES)
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestClient]:
-    app = build_app(OneModel(Labels(request.param)), request_log=RequestLog(tmp_path / "kept"))  # type: ignore[arg-type]
+    app = build_app(OneModel(Labels(request.param)), request_log=RequestLog(tmp_path / "kept"))
     with TestClient(app) as client:
         yield client
     list(read_captures(tmp_path / "kept"))

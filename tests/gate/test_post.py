@@ -35,7 +35,7 @@ def put(
 
 def refusal(site: GitHubSite | AzureSite, **how: object) -> str:
     with pytest.raises(NotWritten) as why:
-        put(site, **how)  # type: ignore[arg-type]
+        put(site, **how)
     assert TOKEN not in str(why.value)
     return str(why.value)
 

@@ -194,6 +194,6 @@ def test_a_stream_of_many_parts_is_counted_and_not_kept(kind: Kind, came: list[d
 def test_what_a_stream_keeps_is_bounded_also_where_it_says_nothing() -> None:
     reader = AnswerReader("chat", "text/event-stream", "", 1 << 16)
     reader.feed(events(*[piece("")] * 5000, piece("yes", "x" * 100_000)))
-    (parts,) = reader._body._choices.values()  # type: ignore[union-attr]
+    (parts,) = reader._body._choices.values()
     assert parts.texts == ["yes"]
     assert parts.finish_reason == "x" * 100

@@ -114,11 +114,11 @@ def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: 
 
     first = begin()
     assert ask(first, request("my parcel is late")).status_code == 200
-    first.gateway._now._budgets.writes.now()  # type: ignore[union-attr]
+    first.gateway._now._budgets.writes.now()
     second = begin()
     assert ask(second, request("my parcel is late")).status_code == 429
     metrics = second.gateway._now._budgets
-    metrics.writes.now()  # type: ignore[union-attr]
+    metrics.writes.now()
     assert b'tunewright_gateway_budget_used{scope="everything"}' in second.gateway.metrics.text()
 
 
@@ -192,7 +192,7 @@ def test_time_runs_until_it_is_written(start: Start, team_api: Upstream) -> None
 
     def kept() -> float:
         store = open_store(running.spec)
-        others = store.spend("another", running.gateway._now._budgets._month, {})  # type: ignore[union-attr]
+        others = store.spend("another", running.gateway._now._budgets._month, {})
         store.close()
         return sum(others.values())
 

@@ -67,7 +67,7 @@ class Calling(Echo):
 def address() -> Iterator[str]:
     bound = listener("127.0.0.1", 0)
     bound.listen()
-    server = HttpServer(build_app(OneModel(Calling())))  # type: ignore[arg-type]
+    server = HttpServer(build_app(OneModel(Calling())))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -37,7 +37,7 @@ def project(tickets: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def begin(start: Start, team_api: Upstream, project: Path) -> Callable[..., Running]:
     def begin(mode: str, audit: float = 1.0, **settings: object) -> Running:
-        job = JobSpec(project=project, mode=mode, audit=audit)  # type: ignore[arg-type]
+        job = JobSpec(project=project, mode=mode, audit=audit)
         return start({"openai": team_api.url}, jobs={"tickets": job}, **settings)
 
     return begin

@@ -56,7 +56,7 @@ def test_prompts_that_the_api_keeps_are_jobs_of_their_own(tmp_path: Path) -> Non
     for number in range(60):
         sent = body(messages.clear(), "pmpt_sort" if number % 3 else "pmpt_translate")
         answer = AnswerChoice("delivery" if number % 3 else f"Traduit : {sent['input']}")
-        traffic.add(lambda *_, sent=sent: sent, 1, answer, kind="responses")  # type: ignore[misc]
+        traffic.add(lambda *_, sent=sent: sent, 1, answer, kind="responses")
     traffic.close()
     jobs = find_jobs(tmp_path / "captures").jobs
     assert sorted(job.requests for job in jobs) == [20, 40]

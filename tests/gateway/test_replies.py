@@ -38,7 +38,7 @@ def signature(answer: str, tool: str | None = None, kind: Kind = "chat", key: st
         least_share=0,
         patterns=frozenset(),
         rivals=[],
-        answer=answer,  # type: ignore[arg-type]
+        answer=answer,
         tool=tool,
         key=key,
     )
@@ -93,7 +93,7 @@ def test_a_label_in_a_record() -> None:
     form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     whole = client.chat.completions.create(model="m", messages=MESSAGES, response_format=form)
     assert json.loads(whole.choices[0].message.content or "") == {"team": "billing"}
-    schema["properties"]["team"]["enum"] = ["other"]  # type: ignore[index]
+    schema["properties"]["team"]["enum"] = ["other"]
     with pytest.raises(CantReplace):
         choice_of(own("billing"), signature("label", key="team"), {"response_format": form})
 

@@ -33,7 +33,7 @@ def begin(start: Start, team_api: Upstream, tickets: Path) -> Callable[..., Runn
     """Starts a gateway whose job is answered by these models."""
 
     def begin(mode: str, *models: ModelSpec) -> Running:
-        job = JobSpec(project=tickets, models=list(models), mode=mode, audit=0)  # type: ignore[arg-type]
+        job = JobSpec(project=tickets, models=list(models), mode=mode, audit=0)
         return start({"openai": team_api.url}, jobs={"tickets": job})
 
     return begin

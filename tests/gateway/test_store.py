@@ -31,7 +31,7 @@ TODAY = datetime.now(UTC).date()
 
 
 def jobs(mode: str = "observe") -> dict[str, JobSpec]:
-    return {"tickets": JobSpec(project=Path("tickets"), mode=mode)}  # type: ignore[arg-type]
+    return {"tickets": JobSpec(project=Path("tickets"), mode=mode)}
 
 
 @pytest.fixture

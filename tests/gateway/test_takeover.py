@@ -34,7 +34,7 @@ def begin(start: Start, team_api: Upstream, tickets: Path) -> Callable[..., Runn
     """Starts a gateway with the job `tickets`."""
 
     def begin(mode: str, **settings: Any) -> Running:
-        return start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})  # type: ignore[arg-type]
+        return start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})
 
     return begin
 
@@ -54,7 +54,7 @@ def text_of(answer: httpx.Response) -> str:
 
 def counts(running: Running) -> dict[str, float]:
     """All that was counted of the job."""
-    running.gateway._now.takeover.looks.now()  # type: ignore[union-attr]
+    running.gateway._now.takeover.looks.now()
     store = open_store(running.spec)
     tallies = store.tallies()
     store.close()
@@ -119,7 +119,7 @@ def test_in_cascade_the_own_model_answers_what_it_is_sure_of(
 
 
 def counts_version(running: Running) -> str:
-    return running.gateway._now.takeover.jobs["tickets"]._model.version  # type: ignore[union-attr]
+    return running.gateway._now.takeover.jobs["tickets"]._model.version
 
 
 def test_an_own_model_answers_everything_and_is_audited(
@@ -218,7 +218,7 @@ def test_a_proven_drop_in_agreement_takes_the_job_back(
     for _ in range(10):
         ask(running, request(messages.clear()))
     until(lambda: counts(running)["compared"] == 10)
-    assert running.gateway._now.takeover.jobs["tickets"].setting.mode == "own"  # type: ignore[union-attr]
+    assert running.gateway._now.takeover.jobs["tickets"].setting.mode == "own"
     team_api.reply = lambda _: "account"
     for _ in range(200):
         if "x-tunewright-answered-by" not in ask(running, request(messages.clear())).headers:
@@ -276,7 +276,7 @@ def test_requests_that_have_changed_take_the_job_back_before_audits_do(
     begin: Callable[..., Running], messages: Messages
 ) -> None:
     running = begin("cascade", audit=0)
-    job = running.gateway._now.takeover.jobs["tickets"]  # type: ignore[union-attr]
+    job = running.gateway._now.takeover.jobs["tickets"]
     job.recall(400, 380)
     for _ in range(20):
         ask(running, request(messages.clear()))
@@ -299,7 +299,7 @@ def test_how_sure_a_model_usually_is_outlives_the_process(
         for _ in range(5):
             ask(running, request(messages.clear()))
         until(lambda: counts(running)["asked"] % 5 == 0 and counts(running)["asked"] > 0)  # noqa: B023
-        job = running.gateway._now.takeover.jobs["tickets"]  # type: ignore[union-attr]
+        job = running.gateway._now.takeover.jobs["tickets"]
     assert job._asked == 10
 
 
@@ -336,7 +336,7 @@ def test_audits_of_streams_without_token_counts_cost_and_take_time(
         return next(float(line.removeprefix(paid)) for line in lines if line.startswith(paid))
 
     def spent() -> float:
-        return sum(running.gateway._now._budgets._own.values())  # type: ignore[union-attr]
+        return sum(running.gateway._now._budgets._own.values())
 
     def audits() -> list[Exchange]:
         return [each for each in running.exchanges() if each.is_audit]

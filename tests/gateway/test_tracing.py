@@ -88,7 +88,7 @@ def job(start: Start, tickets: Path, collector: Collector) -> Iterator[Callable[
     with upstream(team_of) as played:
 
         def begin(mode: str, **settings: Any) -> Running:
-            return start({"openai": played.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})  # type: ignore[arg-type]
+            return start({"openai": played.url}, jobs={"tickets": JobSpec(project=tickets, mode=mode, **settings)})
 
         yield begin
 

@@ -58,7 +58,7 @@ def captured(folder: Path, count: int = 300, seed: int = 0) -> Path:
     traffic, messages = Traffic(folder), Messages(seed)
     for _ in range(count):
         text = messages.clear()
-        traffic.add(lambda *_, text=text: request(text), 1, AnswerChoice(team_of(text)))  # type: ignore[misc]
+        traffic.add(lambda *_, text=text: request(text), 1, AnswerChoice(team_of(text)))
     traffic.close()
     return folder
 

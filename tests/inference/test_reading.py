@@ -37,7 +37,7 @@ def test_no_token_is_decoded_again_and_again() -> None:
         asked.append(len(ids))
         return TOKENS.decode(ids)
 
-    decoder = IncrementalDecoder(decode)  # type: ignore[arg-type]
+    decoder = IncrementalDecoder(decode)
     bytes_alone = TOKENS.encode_verbatim("🎉")[:1]
     for token in [*TOKENS.encode_verbatim("word " * 300), *bytes_alone * 300]:
         decoder.add(token)

@@ -279,7 +279,7 @@ def test_the_server_takes_its_command_line(case: str, monkeypatch: pytest.Monkey
     dockerfile = (REPOSITORY / "infra" / "docker" / "Dockerfile").read_text("utf-8")
     engine = CASES[case].get("engine", "openvino")
     (entry,) = (words for words in map(json.loads, re.findall("ENTRYPOINT (.+)", dockerfile)) if engine in words)
-    command = get_command(cli).commands["serve"]  # type: ignore[attr-defined]
+    command = get_command(cli).commands["serve"]
     for pod in pods(case):
         asked = command.make_context("serve", [*entry[entry.index("serve") + 1 :], *server(pod)["args"]]).params
         assert (str(asked["bundle"]), asked["engine"], asked["host"], asked["port"]) == (
@@ -477,7 +477,7 @@ def test_the_query_is_about_what_the_server_tells() -> None:
         f'sum(rate(tunewright_request_seconds_sum{{namespace="models",pod=~{pod},route=~"/v1/.+"}}[2m])) '
         f'or sum(tunewright_requests_under_way{{namespace="models",pod=~{pod}}}) * 0'
     )
-    with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")))) as client:
         fresh = samples(client)
         assert client.post("/v1/classify", json={"text": "hello"}).is_success
         asked = samples(client)

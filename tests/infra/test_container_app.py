@@ -40,7 +40,7 @@ def test_the_gateway_finds_its_settings(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TUNEWRIGHT_GATEWAY_HOST", "0.0.0.0")  # as the image does
     variables = {each["name"]: each.get("value") for each in container()["env"]}
     monkeypatch.setenv("TUNEWRIGHT_GATEWAY", variables["TUNEWRIGHT_GATEWAY"])
-    command = get_command(cli).commands["gateway"].commands["run"]  # type: ignore[attr-defined]
+    command = get_command(cli).commands["gateway"].commands["run"]
     asked = command.make_context("run", []).params
     folder, _, file = str(asked["file"]).rpartition("/")
     (volume,) = (each["volumeName"] for each in container()["volumeMounts"] if each["mountPath"] == folder)

@@ -91,7 +91,7 @@ def test_the_images_command_takes_what_the_pods_set(monkeypatch: pytest.MonkeyPa
     assert "args" not in container and "command" not in container
     for name, value in (image | {each["name"]: each["value"] for each in container["env"]}).items():
         monkeypatch.setenv(name, value)
-    command = get_command(cli).commands["gateway"].commands["run"]  # type: ignore[attr-defined]
+    command = get_command(cli).commands["gateway"].commands["run"]
     asked = command.make_context("run", []).params
     assert (str(asked["file"]), asked["host"], asked["port"]) == (
         "/etc/tunewright/gateway/gateway.yaml",

@@ -409,7 +409,7 @@ def test_a_spec_without_teachers_or_requests_is_one_paragraph(tmp_path: Path) ->
         "name: x\ntask: {kind: classify, instruction: Route, labels: [a, b]}\ndata: {train: labels/train.jsonl}\n"
     )
     shown = CliRunner().invoke(command_line(), ["label", str(tmp_path)])
-    assert "label: {requests: requests.jsonl}" in str(shown.exception.paragraph())  # type: ignore[union-attr]
+    assert "label: {requests: requests.jsonl}" in str(shown.exception.paragraph())
 
 
 RECORDS = {

@@ -241,7 +241,7 @@ def test_money_already_spent_counts() -> None:
 def test_a_candidate_of_unknown_cost_is_tried_only_within_the_budget() -> None:
     def first_alone(spec: Spec, last: Any, earlier: Any) -> CandidateForecast:
         if spec.model == "small":
-            return known()(spec, last, earlier)  # type: ignore[no-any-return]
+            return known()(spec, last, earlier)
         return CandidateForecast(spec.model, None, None, None, "nobody can tell", "neither", None)
 
     assert climbed(MISSED, MET, search={"usd": 1.5}, forecast=first_alone, rented=True)[2] == ["small", "middle"]

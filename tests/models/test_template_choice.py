@@ -46,7 +46,7 @@ ORIGINALS = {
 
 
 def of_trl(name: str) -> str:
-    (folder,) = find_spec("trl").submodule_search_locations  # type: ignore[union-attr]
+    (folder,) = find_spec("trl").submodule_search_locations
     return (Path(folder) / "chat_templates" / f"{name}.jinja").read_text("utf-8")
 
 
@@ -72,7 +72,7 @@ def test_the_sandbox_writes_the_same_as_transformers() -> None:
     from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    (folder,) = find_spec("trl").submodule_search_locations  # type: ignore[union-attr]
+    (folder,) = find_spec("trl").submodule_search_locations
     compared = 0
     for file in sorted((Path(folder) / "chat_templates").glob("*.jinja")):
         for talk in (*WITH, *WITHOUT):

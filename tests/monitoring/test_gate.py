@@ -59,7 +59,7 @@ def records(
 
 def held(new: Sequence[Record], old: Sequence[Record], examples: Mapping[str, Example], **more: object) -> Decision:
     wanted = {"margin": 0.02, "p95_ms": 100.0, "by_label": True, **more}
-    return decide(new, old, examples, **wanted)  # type: ignore[arg-type]
+    return decide(new, old, examples, **wanted)
 
 
 def everywhere(chances: tuple[float, float]) -> Chances:

@@ -27,7 +27,7 @@ class Lengths:
 def appraised(session: Session, *captures: Capture, reference: object = None) -> None:
     session.add_all(captures)
     session.flush()
-    appraise(session, captures, reference)  # type: ignore[arg-type]
+    appraise(session, captures, reference)
 
 
 def test_a_doubtful_new_and_disputed_request_comes_first(store: Store) -> None:

@@ -195,7 +195,7 @@ def test_a_promotion_and_its_note_are_one_change(played: Played, monkeypatch: py
             held.append(True)
         finally:
             os.close(descriptor)
-        return write(*arguments)  # type: ignore[arg-type]
+        return write(*arguments)
 
     monkeypatch.setattr(events, "record", record)
     played.retrain()

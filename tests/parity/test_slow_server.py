@@ -20,7 +20,7 @@ def says_nothing(request: httpx.Request) -> httpx.Response:
 
 @pytest.mark.parametrize("server", [gives_up, says_nothing])
 def test_an_answer_that_takes_too_long_names_the_request(server: object) -> None:
-    client = httpx.Client(base_url="http://server", transport=httpx.MockTransport(server))  # type: ignore[arg-type]
+    client = httpx.Client(base_url="http://server", transport=httpx.MockTransport(server))
     with client, pytest.raises(UserError, match="more than 120 s for one answer") as told:
         ServedModel(client, "m", TASK).answer("Invoice 7 of Acme")
     assert told.value.where == "Invoice 7 of Acme"

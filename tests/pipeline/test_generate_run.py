@@ -219,7 +219,7 @@ def test_a_bundle_is_loaded_anew_without_a_dropped_request(run: tuple[Path, dict
                 fresh.symlink_to(target, target_is_directory=True)
                 fresh.replace(link)
                 server.send_signal(signal.SIGHUP)
-                return server.stderr.readline()  # type: ignore[union-attr]
+                return server.stderr.readline()
 
             with ThreadPoolExecutor(3) as clients:
                 running = [clients.submit(ask_on) for _ in range(3)]

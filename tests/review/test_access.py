@@ -214,7 +214,7 @@ def test_who_has_many_addresses_of_one_network_guesses_no_more_often(store: Stor
 
     def tried(host: str) -> int:
         browser = Stranger(site)
-        browser._transport.client = (host, 50000)  # type: ignore[attr-defined]
+        browser._transport.client = (host, 50000)
         return browser.post("/sign-in", data={"key": "tw-guess"}).status_code
 
     statuses = [tried(f"2001:db8:1:2::{number:x}") for number in range(SIGN_IN_TRIES + 1)]

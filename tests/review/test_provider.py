@@ -53,7 +53,7 @@ class SigningIn(Provider):
             handler.end_headers()
             handler.wfile.write(json.dumps(told or {"error": "invalid_grant"}).encode())
 
-        self.server.RequestHandlerClass.do_POST = do_post  # type: ignore[attr-defined]
+        self.server.RequestHandlerClass.do_POST = do_post
 
     def answer(self, path: str) -> Any:
         told = super().answer(path)

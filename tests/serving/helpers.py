@@ -30,7 +30,7 @@ def application(kind: str, folder: str) -> Any:
     from tunewright.serving.app import build_app
     from tunewright.serving.hosts import OneModel
 
-    return build_app(OneModel(Echo("classify")))  # type: ignore[arg-type]
+    return build_app(OneModel(Echo("classify")))
 
 
 def hold_descriptors() -> None:

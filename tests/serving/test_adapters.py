@@ -106,7 +106,7 @@ def test_nobody_is_answered_with_anothers_adapter(tiny_model: tuple[str, Path], 
     asked = [(PROMPT[: rng.randint(20, 90)] + [rng.randint(2, 150)] * 3, n % 8) for n in range(48)]
     alone = []
     for ids, number in asked:
-        fresh = without if number == 0 else model.with_adapter(adapters[number])  # type: ignore[arg-type]
+        fresh = without if number == 0 else model.with_adapter(adapters[number])
         alone.append(fresh(ids))
     rng.shuffle(order := list(range(48)))
     with ThreadPoolExecutor(24) as clients:
@@ -173,7 +173,7 @@ def base_says(address: str) -> Any:
         {"role": "assistant", "content": "Yes?"},
         {"role": "user", "content": "Who?"},
     ]
-    said = client.chat.completions.create(model=name, messages=messages, max_tokens=6, logprobs=True)  # type: ignore[call-overload]
+    said = client.chat.completions.create(model=name, messages=messages, max_tokens=6, logprobs=True)
     return said.choices[0].message.content, [token.logprob for token in said.choices[0].logprobs.content]
 
 

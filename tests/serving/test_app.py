@@ -63,7 +63,7 @@ def route(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def client(route: str) -> Iterator[TestClient]:
-    with TestClient(build_app(OneModel(Echo(route)))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo(route)))) as client:
         yield client
 
 
@@ -250,7 +250,7 @@ def test_a_model_reads_as_many_earlier_turns_as_it_was_taught(most: int, read: s
         flags=Echo.bundle.flags,
         task=Echo.bundle.task,
     )
-    with TestClient(build_app(OneModel(engine))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(engine))) as client:
         assert chat(client, messages=CONVERSATION).json()["choices"][0]["message"]["content"] == read
         given = client.post("/v1/responses", json={"model": "echo", "input": [*CONVERSATION[:3], CONVERSATION[1]]})
         assert given.json()["output"][0]["content"][0]["text"].endswith("assistant: What about it?\n\nuser: My card.")

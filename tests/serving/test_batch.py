@@ -173,7 +173,7 @@ def test_an_existing_output_is_not_overwritten(engine: Any, bundle: Path, tmp_pa
     ],
 )
 def test_a_line_without_an_answer_gets_an_error(line: bytes, name: dict, code: str) -> None:
-    (found,) = answer_lines(Counting(), [(7, line)])  # type: ignore[arg-type]
+    (found,) = answer_lines(Counting(), [(7, line)])
     assert found.pop("error")["code"] == code
     assert found == name
 
@@ -232,7 +232,7 @@ def test_a_dead_model_ends_the_batch(together: bool, engine: Any, bundle: Path, 
 def on_one_worker(engine: Callable[[str], Answer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Answer by a function, two texts at once, in one worker that has the whole machine."""
     made = Counting()
-    made.at_once, made.answer = 2, engine  # type: ignore[method-assign, assignment]
+    made.at_once, made.answer = 2, engine
     monkeypatch.setattr(batch, "_engine", lambda *_: made)
     monkeypatch.setattr(batch, "_workers", lambda _: Workers(1, 2))
 
@@ -297,7 +297,7 @@ def test_openais_batch_format_is_read() -> None:
     line = json.dumps({"custom_id": "c-1", "method": "POST", "url": "/v1/chat/completions", "body": body}).encode()
     flags = {"confidence": 1.0, "escalate": True, "in_scope": None}
     expected = {"custom_id": "c-1", "label": "hello", **flags}
-    assert answer_lines(Counting(), [(1, line)]) == [expected]  # type: ignore[arg-type]
+    assert answer_lines(Counting(), [(1, line)]) == [expected]
 
 
 def test_a_system_prompt_of_another_job_is_refused() -> None:
@@ -311,7 +311,7 @@ def test_a_system_prompt_of_another_job_is_refused() -> None:
         json.dumps({"body": {"messages": [{"role": "system", "content": told}, {"role": "user", "content": "hi"}]}})
         for told in ("Route it.", "Translate it.")
     ]
-    known, other = answer_lines(knowing, [(n, line.encode()) for n, line in enumerate(lines, 1)])  # type: ignore[arg-type]
+    known, other = answer_lines(knowing, [(n, line.encode()) for n, line in enumerate(lines, 1)])
     assert known["label"] == "hi"
     assert other["error"]["code"] == "invalid_value"
 
@@ -337,7 +337,7 @@ def test_a_line_in_openais_format_gets_what_it_asks_for_or_an_error(more: dict[s
     writing = Writing()
     writing.kind = "generate"
     line = json.dumps({"custom_id": "c", "body": {"messages": [{"role": "user", "content": "hi"}], **more}}).encode()
-    (found,) = answer_lines(writing, [(1, line)])  # type: ignore[arg-type]
+    (found,) = answer_lines(writing, [(1, line)])
     assert told in found["error"]["message"] if told else "hi" in found["text"]
 
 
@@ -351,9 +351,9 @@ def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads
         flags=Echo.bundle.flags,
         task=Echo.bundle.task,
     )
-    (refused,) = answer_lines(alone, [(1, line)])  # type: ignore[arg-type]
+    (refused,) = answer_lines(alone, [(1, line)])
     assert "exactly one user message" in refused["error"]["message"]
-    (answered,) = answer_lines(taught, [(1, line)])  # type: ignore[arg-type]
+    (answered,) = answer_lines(taught, [(1, line)])
     assert answered["label"] == "assistant: What about it?\n\nuser: It is gone."
 
 
@@ -361,7 +361,7 @@ def test_a_conversation_in_openais_format_is_refused_or_read_as_the_server_reads
     ("kind", "key", "more"), [("extract", "record", {"fields": {}}), ("generate", "text", {"finish_reason": "stop"})]
 )
 def test_records_and_texts_are_answered_too(kind: str, key: str, more: dict[str, Any]) -> None:
-    (found,) = answer_lines(Counting(kind), [(1, b'{"id": 5, "text": "hello"}')])  # type: ignore[arg-type]
+    (found,) = answer_lines(Counting(kind), [(1, b'{"id": 5, "text": "hello"}')])
     assert found["id"] == 5
     assert found[key]
     assert more.items() <= found.items()

@@ -41,7 +41,7 @@ def call() -> Iterator[Call]:
 
 
 def test_a_runtime_stops_when_the_client_has_gone(call: Call) -> None:
-    model = cancellable(Model())  # type: ignore[arg-type]
+    model = cancellable(Model())
     assert model.at_once == 3
     assert model([1, 2]) == [1, 2]
     call.gone.set()
@@ -50,7 +50,7 @@ def test_a_runtime_stops_when_the_client_has_gone(call: Call) -> None:
 
 
 def test_without_a_call_nothing_is_stopped() -> None:
-    assert cancellable(Model())([5]) == [5]  # type: ignore[arg-type]
+    assert cancellable(Model())([5]) == [5]
     with slot(threading.BoundedSemaphore(1)):
         pass
 
@@ -88,7 +88,7 @@ class Slow(Echo):
 
 @pytest.mark.slow
 def test_an_answer_after_the_deadline_is_a_504() -> None:
-    with TestClient(build_app(OneModel(Slow("classify")), seconds=0.2)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Slow("classify")), seconds=0.2)) as client:
         answer = client.post("/v1/classify", json={"text": "a"})
         assert answer.status_code == 504
         error = answer.json()["error"]
@@ -102,7 +102,7 @@ class Broken(Echo):
 
 
 def test_an_internal_error_has_openais_form_and_no_text() -> None:
-    with TestClient(build_app(OneModel(Broken("classify"))), raise_server_exceptions=False) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Broken("classify"))), raise_server_exceptions=False) as client:
         answer = client.post("/v1/classify", json={"text": "secret"})
         assert answer.status_code == 500
         assert answer.json()["error"]["code"] == "internal_error"
@@ -148,7 +148,7 @@ class OneAtATime(Echo):
 def test_streams_that_wait_for_the_model_leave_a_thread_to_the_one_that_has_it() -> None:
     body = {"model": "echo", "messages": [{"role": "user", "content": "a"}], "stream": True}
     with (
-        TestClient(build_app(OneModel(OneAtATime()), seconds=4)) as client,  # type: ignore[arg-type]
+        TestClient(build_app(OneModel(OneAtATime()), seconds=4)) as client,
         ThreadPoolExecutor(MOST_UNDER_WAY) as clients,
     ):
         replies = list(

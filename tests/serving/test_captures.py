@@ -37,7 +37,7 @@ class Labels(Echo):
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     request_log = RequestLog(tmp_path / "kept")
-    with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:
         yield client
 
 
@@ -67,7 +67,7 @@ def test_questions_and_answers_are_kept(client: TestClient, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_each_answer_says_whether_it_belongs_to_the_share_that_is_kept(tmp_path: Path) -> None:
     request_log = RequestLog(tmp_path / "kept", share=0.25)
-    with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Labels()), request_log=request_log)) as client:
         answers = [client.post("/v1/classify", json={"text": "a"}).json() for _ in range(200)]
         # Feedback is kept, whether the answer was kept or not.
         left = next(each for each in answers if not each["captured"])
@@ -113,7 +113,7 @@ class Records(Echo):
 
 def redacting(tmp_path: Path, engine: Echo) -> TestClient:
     request_log = RequestLog(tmp_path / "kept", redact=redact)
-    return TestClient(build_app(OneModel(engine), request_log=request_log))  # type: ignore[arg-type]
+    return TestClient(build_app(OneModel(engine), request_log=request_log))
 
 
 def test_personal_data_is_redacted_before_an_entry_is_written(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_feedback_is_kept_if_the_model_could_give_that_answer(client: TestClient
 def test_captures_have_the_name_of_the_key(tmp_path: Path) -> None:
     token = add_key(tmp_path / "keys.json", "shop")
     request_log = RequestLog(tmp_path / "kept")
-    with TestClient(build_app(OneModel(Labels()), KeyRing(tmp_path / "keys.json"), request_log=request_log)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Labels()), KeyRing(tmp_path / "keys.json"), request_log=request_log)) as client:
         assert client.post("/v1/classify", json={"text": "a"}).status_code == 401
         assert client.post("/v1/classify", json={"text": "a"}, headers={"Authorization": f"Bearer {token}"}).is_success
     (only,) = kept(tmp_path)
@@ -254,7 +254,7 @@ def test_captures_have_the_name_of_the_key(tmp_path: Path) -> None:
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
-    with TestClient(build_app(OneModel(Labels()))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Labels()))) as client:
         answer = client.post("/v1/classify", json={"text": "a"}).json()
         assert "captured" not in answer
         refused = client.post("/v1/feedback", json={"id": answer["id"], "right": True})

@@ -338,7 +338,7 @@ def test_a_slow_client_gets_the_whole_answer(start: Start, monkeypatch: pytest.M
 def test_one_client_has_half_of_the_connections_at_most(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "connections_allowed", lambda: 4)
     engine = Waiting()
-    address = start(build_app(OneModel(engine)))  # type: ignore[arg-type]
+    address = start(build_app(OneModel(engine)))
     body = json.dumps(TEXT).encode()
     request = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
     with connected(port_of(address), 2) as busy:
@@ -357,7 +357,7 @@ def test_one_client_has_half_of_the_connections_at_most(start: Start, monkeypatc
 
 def test_slow_senders_keep_nobody_out(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "connections_allowed", lambda: 4)
-    address = start(build_app(OneModel(Echo("classify"))))  # type: ignore[arg-type]
+    address = start(build_app(OneModel(Echo("classify"))))
     with connected(port_of(address), 2) as slow:
         for each in slow:
             each.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
@@ -450,6 +450,6 @@ def test_only_named_proxies_are_trusted(proxies: list[str], start: Start) -> Non
 
 
 def test_there_is_an_openapi_document_and_no_page_with_foreign_scripts() -> None:
-    with closing(TestClient(build_app(OneModel(Echo("classify"))))) as client:  # type: ignore[arg-type]
+    with closing(TestClient(build_app(OneModel(Echo("classify"))))) as client:
         assert client.get("/docs").status_code == 404
         assert client.get("/openapi.json").status_code == 200

@@ -16,7 +16,7 @@ from tunewright.serving.hosts import OneModel
 
 @pytest.fixture(params=["classify", "generate"])
 def client(request: pytest.FixtureRequest) -> Iterator[OpenAI]:
-    with TestClient(build_app(OneModel(Echo(request.param)))) as http:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo(request.param)))) as http:
         yield OpenAI(api_key="k", base_url="http://testserver/v1", http_client=http, max_retries=0)
 
 
@@ -143,7 +143,7 @@ def test_tools_are_refused_because_no_call_would_ever_come(client: OpenAI) -> No
         with pytest.raises(BadRequestError, match="calls no tools"):
             client.chat.completions.create(**asked, **tools)
     with pytest.raises(BadRequestError, match="calls no tools"):
-        client.responses.create(model="echo", input="x", tools=[{"name": "find_parcel", "type": "function"}])  # type: ignore[list-item]
+        client.responses.create(model="echo", input="x", tools=[{"name": "find_parcel", "type": "function"}])
     assert client.chat.completions.create(**asked, tools=[TOOL], tool_choice="none").choices[0].message.content
     assert client.chat.completions.create(**asked, tools=[]).choices[0].message.content
 

@@ -51,7 +51,7 @@ def file(tmp_path: Path) -> Path:
 def locked(file: Path) -> Iterator[Callable[[str], TestClient]]:
     """Name of a key -> a client that has it. Each key allows 2 requests a minute."""
     tokens = {name: add_key(file, name, per_minute=2) for name in ("shop", "other")}
-    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:
 
         def of(name: str) -> TestClient:
             client.headers.update(bearer(tokens[name]))
@@ -73,7 +73,7 @@ def test_a_client_without_a_key_is_refused_before_its_body_is_read(headers: dict
             sent += 1
             yield b"x" * 1000
 
-    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:
         answer = client.post("/v1/classify", content=body(), headers=headers)
         assert client.get("/v1/models", headers=headers).status_code == 401
         assert [client.get(path).status_code for path in ("/health", "/ready", "/metrics")] == [200, 200, 200]
@@ -101,7 +101,7 @@ def test_each_key_has_its_own_rate_limit(locked: Callable[[str], TestClient], fi
 
 def test_one_request_too_many_gets_a_429() -> None:
     engine = Waiting()
-    with TestClient(build_app(OneModel(engine), most=2)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(engine), most=2)) as client:
         answers: list[int] = []
 
         def ask() -> None:
@@ -125,7 +125,7 @@ def test_one_request_too_many_gets_a_429() -> None:
 
 
 def test_a_refused_request_gives_its_place_back() -> None:
-    with TestClient(build_app(OneModel(Echo("classify")), most=1)) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), most=1)) as client:
         assert [client.post("/v1/classify", json={}).status_code for _ in range(5)] == [400] * 5
         assert client.post("/v1/classify", json=TEXT).status_code == 200
 
@@ -305,7 +305,7 @@ def test_a_body_is_in_memory_once() -> None:
 
 
 def test_metrics_count_requests_and_hold_no_text() -> None:
-    with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")))) as client:
         for _ in range(3):
             client.post("/v1/classify", json={"text": "the parcel of Ms Miller"})
         client.post("/v1/classify", json={})
@@ -325,7 +325,7 @@ def test_metrics_count_requests_and_hold_no_text() -> None:
 
 
 def test_no_other_origin_is_allowed() -> None:
-    with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")))) as client:
         answer = client.options(
             "/v1/classify",
             headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
@@ -335,7 +335,7 @@ def test_no_other_origin_is_allowed() -> None:
 
 def test_a_key_may_use_only_the_models_it_names(file: Path) -> None:
     theirs, others = add_key(file, "shop", models=["echo", "more"]), add_key(file, "other", models=["else"])
-    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:
         chat = {"model": "echo", "messages": [{"role": "user", "content": "x"}]}
         bodies = {"/v1/classify": {"text": "x"}, "/v1/chat/completions": chat}
         for path, body in bodies.items():
@@ -349,14 +349,14 @@ def test_a_key_may_use_only_the_models_it_names(file: Path) -> None:
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 def test_a_probes_path_is_open_to_readers_alone(path: str, file: Path) -> None:
     add_key(file, "shop")
-    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")), KeyRing(file))) as client:
         assert client.get(path).status_code == 200
         assert {client.request(method, path, content=b"x").status_code for method in ("POST", "PUT", "DELETE")} == {401}
 
 
 def test_official_clients_retrieve_the_models_that_they_may_use(file: Path) -> None:
     theirs, others = add_key(file, "shop", models=["maker/echo"]), add_key(file, "other", models=["else"])
-    host = OneModel(Echo("classify"))  # type: ignore[arg-type]
+    host = OneModel(Echo("classify"))
     host.label = "maker/echo"  # bases are named so
     with TestClient(build_app(host, KeyRing(file))) as http:
 

@@ -26,7 +26,7 @@ def test_packages_of_an_image_are_declared_and_pinned(file: object) -> None:
         [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
     )
     pinned = names((REPOSITORY / "constraints.txt").read_text("utf-8").splitlines())
-    packages = names((DOCKER / f"{file.stem}.txt").read_text("utf-8").splitlines())  # type: ignore[attr-defined]
+    packages = names((DOCKER / f"{file.stem}.txt").read_text("utf-8").splitlines())
     assert packages <= declared
     assert packages <= pinned
     assert not packages & {"torch", "transformers", "scipy", "scikit-learn"}

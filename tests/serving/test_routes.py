@@ -24,7 +24,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 def client() -> Iterator[TestClient]:
-    with TestClient(build_app(OneModel(Echo("classify")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("classify")))) as client:
         yield client
 
 

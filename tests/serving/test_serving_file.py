@@ -188,7 +188,7 @@ def serving(tmp_path: Path) -> Iterator[Callable[[ChallengerShare | None], TestC
     opened = []
 
     def make(trial: ChallengerShare | None, kind: str = "classify") -> TestClient:
-        models = OneModel(Version(kind, "one"))  # type: ignore[arg-type]
+        models = OneModel(Version(kind, "one"))
         models.serve(models.champion, trial)
         opened.append(TestClient(build_app(models, request_log=RequestLog(tmp_path))))
         return opened[-1].__enter__()
@@ -199,7 +199,7 @@ def serving(tmp_path: Path) -> Iterator[Callable[[ChallengerShare | None], TestC
 
 
 def trial(error: Exception | None = None, kind: str = "classify", share: float = 0.5) -> ChallengerShare:
-    return ChallengerShare(Version(kind, "two", error), share)  # type: ignore[arg-type]
+    return ChallengerShare(Version(kind, "two", error), share)
 
 
 def labels(client: TestClient, texts: list[str]) -> list[str]:
@@ -259,7 +259,7 @@ def test_the_champion_streams_when_the_challenger_fails_before_its_first_piece(
             raise RuntimeError
             yield ""
 
-    running = ChallengerShare(Speechless("generate", "two"), 0.999)  # type: ignore[arg-type]
+    running = ChallengerShare(Speechless("generate", "two"), 0.999)
     events = streamed(serving(running, "generate"), "hello")
     assert events[1]["choices"][0]["delta"]["content"] == "one"
     assert running.failed == 1

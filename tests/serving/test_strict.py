@@ -32,7 +32,7 @@ BODIES = {
 @pytest.mark.parametrize("name", BODIES)
 def test_invalid_json_is_refused(name: str, route: str) -> None:
     body, reason = BODIES[name]
-    with TestClient(build_app(OneModel(Echo("generate")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("generate")))) as client:
         answer = client.post(route, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert reason in answer.json()["error"]["message"]
@@ -40,12 +40,12 @@ def test_invalid_json_is_refused(name: str, route: str) -> None:
 
 @pytest.mark.parametrize("letter", ["\ufdd0", "\x00", "\uffff", "\U0001f389"])
 def test_unusual_characters_are_text(letter: str) -> None:
-    with TestClient(build_app(OneModel(Echo("generate")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("generate")))) as client:
         assert client.post("/v1/generate", json={"text": letter}).json()["text"] == letter
 
 
 def test_a_long_stop_text_is_refused() -> None:
-    with TestClient(build_app(OneModel(Echo("generate")))) as client:  # type: ignore[arg-type]
+    with TestClient(build_app(OneModel(Echo("generate")))) as client:
         answer = client.post("/v1/generate", json={"text": "a", "stop": ["x" * 1_000_000]})
     assert answer.status_code == 400
     assert "256" in answer.json()["error"]["message"]

@@ -31,7 +31,7 @@ def engine(kind: str) -> Engine:
         predictor=lambda _: Model(),
         second=None,
     )
-    return Engine(bundle, SimpleNamespace(at_once=1))  # type: ignore[arg-type]
+    return Engine(bundle, SimpleNamespace(at_once=1))
 
 
 @pytest.mark.parametrize(("kind", "windows"), [("generate", 1), ("classify", 1), ("extract", MOST_CHUNKS)])

@@ -49,7 +49,7 @@ class Cascade(Counting):
 
 def test_a_batch_of_a_cascade_answers_the_other_lines() -> None:
     lines = [json.dumps({"text": text}).encode() for text in (TEXT, "paid")]
-    refused, answered = answer_lines(Cascade(together=True), list(enumerate(lines, 1)))  # type: ignore[arg-type]
+    refused, answered = answer_lines(Cascade(together=True), list(enumerate(lines, 1)))
     assert (refused["error"]["code"], answered["label"]) == ("invalid_value", "paid")
 
 

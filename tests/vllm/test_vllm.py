@@ -57,7 +57,7 @@ class TestLabels:
     def test_the_probabilities_are_those_of_the_weights(
         self, bundle: Bundle, address: str, reference: TorchNextToken
     ) -> None:
-        asked: Any = bundle.language_model(reference)  # type: ignore[arg-type]
+        asked: Any = bundle.language_model(reference)
         for text in TEXTS:
             body = {"text": text, "probabilities": True}
             said = httpx.post(f"{address}/v1/classify", json=body, timeout=120).raise_for_status().json()
@@ -74,7 +74,7 @@ class TestLabels:
             said = client.chat.completions.create(
                 model="classify", messages=[{"role": "user", "content": TEXTS[0]}], logprobs=True, top_logprobs=3
             )
-        (token,) = said.choices[0].logprobs.content  # type: ignore[union-attr]
+        (token,) = said.choices[0].logprobs.content
         assert said.choices[0].message.content == token.token
         assert len(token.top_logprobs) == 3
         assert said.model_extra
@@ -109,7 +109,7 @@ class TestRecords:
 
     def test_one_that_grows_too_long_is_brought_to_its_end(self, engine: Engine) -> None:
         model: Any = engine._runtime
-        rules = engine._model._whole  # type: ignore[attr-defined]
+        rules = engine._model._whole
         follower = rules.follow(6)
         prompt = engine.bundle.tokenizer.encode_verbatim("Invoice: ")
         for token, log_probability in model.write(prompt, follower.config):
@@ -134,7 +134,7 @@ class TestTexts:
     def test_the_text_is_the_likeliest(
         self, address: str, make_bundle: Callable[[str], Path], reference: TorchNextToken
     ) -> None:
-        asked = load_bundle(make_bundle("generate")).language_model(reference)  # type: ignore[arg-type]
+        asked = load_bundle(make_bundle("generate")).language_model(reference)
         for text in TEXTS[:3]:
             body = {"text": text, "max_tokens": 3}
             said = httpx.post(f"{address}/v1/generate", json=body, timeout=120).raise_for_status().json()

@@ -170,7 +170,7 @@ def project(azure: AzureEmulator, job: MakeJob, tmp_path: Path, monkeypatch: pyt
     made = Deploying(azure, job(traffic=SERVING), tmp_path)
 
     def started(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001
-        standing.server, standing.state = Ready(), "Succeeded"  # type: ignore[assignment]
+        standing.server, standing.state = Ready(), "Succeeded"
 
     def image(_: Any, spec: Spec, bundle: Path, stage: str, identity: Path | None = None) -> str:
         name = f"tunewright/{spec.name}:{images.tag_of(spec, bundle, identity)}"

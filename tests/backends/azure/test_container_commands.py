@@ -31,7 +31,7 @@ def spec(azure: AzureEmulator, job: MakeJob) -> Iterator[Spec]:
 
 
 def linear_bundle(spec: Spec, folder: Path) -> Path:
-    labels = list(spec.task.labels)  # type: ignore[union-attr]
+    labels = list(spec.task.labels)
     fit_linear(["an invoice", "it crashes", "a refund"] * 3, labels * 3, labels).save(folder / LINEAR)
     write_linear_bundle(spec, folder)
     save_calibration(UNCALIBRATED, folder)

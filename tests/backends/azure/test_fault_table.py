@@ -662,7 +662,7 @@ def test_a_deployment_that_fails(serving: tuple[Bench, Deploying], monkeypatch: 
     bench, project = serving
 
     def failed(_: Endpoints, key: str, standing: EndpointDeployment, properties: dict[str, Any]) -> None:  # noqa: ARG001
-        standing.server, standing.state = Ready(), "Failed"  # type: ignore[assignment]
+        standing.server, standing.state = Ready(), "Failed"
 
     with monkeypatch.context() as broken:
         broken.setattr(Endpoints, "_start", failed)

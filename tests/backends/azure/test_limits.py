@@ -44,7 +44,7 @@ def test_a_job_tells_the_limits_of_its_steps(
 def test_what_a_step_has_cost_stands_where_azure_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[float | None] = [3600.0, None]
     monkeypatch.setattr(follow.JobFollower, "seconds", lambda *_: said.pop(0))
-    follower = follow.JobFollower(None, "job", {"train": 2.0}, 10)  # type: ignore[arg-type]
+    follower = follow.JobFollower(None, "job", {"train": 2.0}, 10)
     for status in ("Running", "Completed"):
         follower._add_cost("train", SimpleNamespace(name="run", status=status))
     assert follower.spent == 2.0

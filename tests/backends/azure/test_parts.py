@@ -174,7 +174,7 @@ def test_tries_are_counted_and_one_that_runs_or_did_is_taken() -> None:
     statuses = {"w": "Failed", "w-2": "Canceled", "w-3": "Running"}
     place = AzureBackend(make_spec(), None, None, to="split", force=False, ready=lambda: None)
     ours = {"tunewright": make_spec().name}
-    place._job = lambda name: SimpleNamespace(status=statuses[name], tags=ours) if name in statuses else None  # type: ignore
+    place._job = lambda name: SimpleNamespace(status=statuses[name], tags=ours) if name in statuses else None
     assert place._try("w")[0] == "w-3"
     statuses["w-3"] = "Completed"
     assert place._try("w")[0] == "w-3"

@@ -93,7 +93,7 @@ def test_an_endpoint_that_is_updated_is_neither_changed_nor_deleted(azure: Azure
 
 def test_a_container_app_takes_one_change_at_a_time(azure: AzureEmulator, project: Deploying) -> None:
     old = project.release("aca")
-    path, at = old.live.path, project.at  # type: ignore[attr-defined]
+    path, at = old.live.path, project.at
     azure.apps.seconds = 1.0
     try:
         begun = at._send("PATCH", f"{ARM}{path}", {"api-version": APPS}, {"tags": {"a": "b"}})
@@ -102,7 +102,7 @@ def test_a_container_app_takes_one_change_at_a_time(azure: AzureEmulator, projec
             with pytest.raises(UserError, match=r"409, ContainerAppOperationInProgress.*active provision") as refused:
                 asked(at, method, path, {})
             assert "Another change of it is under way" in str(refused.value.fix)
-        assert old.live.get()["properties"]["provisioningState"] == "InProgress"  # type: ignore[attr-defined]
+        assert old.live.get()["properties"]["provisioningState"] == "InProgress"
         asked(at, "GET", begun.headers["location"].removeprefix(ARM).partition("?")[0])
     finally:
         azure.apps.seconds = 0.0
