@@ -468,6 +468,29 @@ def test_pairs_with_geminis_bodies() -> None:
     assert openai_response(people) == people
 
 
+def test_pairs_with_what_geminis_client_for_python_writes() -> None:
+    """`model_dump_json` of google-genai spells all keys with underscores."""
+    asked = {"model": "gemini-2.5-flash", "contents": [{"role": "user", "parts": [{"text": "Money back!"}]}]}
+    said = {
+        "candidates": [{"content": {"parts": [{"text": "The first half of"}]}, "finish_reason": "MAX_TOKENS"}],
+        "usage_metadata": {
+            "prompt_token_count": 100,
+            "candidates_token_count": 20,
+            "thoughts_token_count": 30,
+            "cached_content_token_count": 60,
+        },
+        "model_version": "gemini-2.5-flash-001",
+        "response_id": "r1",
+    }
+    for response in (said, [said]):
+        cut = pair(asked, response) if isinstance(response, dict) else call_of(asked, response)
+        assert cut.answer and cut.answer.fault and cut.answer.fault[0] == "cut-answer"
+        assert cut.usage == TokenCounts(100, 50, 60, 0, 30)
+        assert (cut.answered_model, cut.id) == ("gemini-2.5-flash-001", "r1")
+    blocked = pair(asked, {"candidates": [{"content": None, "finish_reason": "SAFETY"}]})
+    assert blocked.answer and blocked.answer.fault and blocked.answer.fault[0] == "cut-answer"
+
+
 # Batches in one folder
 
 

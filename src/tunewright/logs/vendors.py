@@ -161,12 +161,14 @@ def _has_form_of_gemini(value: Mapping[str, Any]) -> bool:
 
 def openai_usage(block: Mapping[str, Any]) -> Mapping[str, Any]:
     """A usage block in the form of OpenAI's API, whose prompt tokens include cached ones. Anthropic's do not."""
-    if "promptTokenCount" in block:
-        thoughts = count(block.get("thoughtsTokenCount"))
+    if "promptTokenCount" in block or "prompt_token_count" in block:
+        thoughts = count(first(block, "thoughtsTokenCount", "thoughts_token_count"))
         return {
-            "prompt_tokens": count(block.get("promptTokenCount")),
-            "completion_tokens": count(block.get("candidatesTokenCount")) + thoughts,
-            "prompt_tokens_details": {"cached_tokens": count(block.get("cachedContentTokenCount"))},
+            "prompt_tokens": count(first(block, "promptTokenCount", "prompt_token_count")),
+            "completion_tokens": count(first(block, "candidatesTokenCount", "candidates_token_count")) + thoughts,
+            "prompt_tokens_details": {
+                "cached_tokens": count(first(block, "cachedContentTokenCount", "cached_content_token_count"))
+            },
             "completion_tokens_details": {"reasoning_tokens": thoughts},
         }
     if "input_tokens" in block and ("cache_read_input_tokens" in block or "cache_creation_input_tokens" in block):
@@ -262,8 +264,8 @@ def _service_tier(usage: Mapping[str, Any]) -> str | None:
 
 def _identity(body: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "id": first(body, "id", "responseId"),
-        "model": first(body, "model", "modelVersion"),
+        "id": first(body, "id", "responseId", "response_id"),
+        "model": first(body, "model", "modelVersion", "model_version"),
         "error": body.get("error"),
         "streamed_data": body.get("streamed_data"),
     }
@@ -271,13 +273,18 @@ def _identity(body: Mapping[str, Any]) -> dict[str, Any]:
 
 # Gemini
 
+_ENDS = ("finishReason", "finish_reason")
+"""The reason of the end, in the spellings of its API and of its client for Python."""
+
 
 def _is_of_gemini(body: Mapping[str, Any]) -> bool:
     """Whether a response has Gemini's form. An answer in JSON may have a list of candidates, too."""
     candidates = body.get("candidates")
     if not isinstance(candidates, list):
         return False
-    has_answer = any("finishReason" in each or "parts" in mapping(each.get("content")) for each in mappings(candidates))
+    has_answer = any(
+        not each.keys().isdisjoint(_ENDS) or "parts" in mapping(each.get("content")) for each in mappings(candidates)
+    )
     return has_answer or not candidates
 
 
@@ -339,17 +346,18 @@ def _of_candidates(body: Mapping[str, Any]) -> dict[str, Any]:
                 "content": _text(mapping(each.get("content"))),
                 "tool_calls": _gemini_calls(mapping(each.get("content"))),
             },
-            "finish_reason": each.get("finishReason"),
+            "finish_reason": first(each, *_ENDS),
         }
         for each in mappings(body["candidates"])
     ]
-    return {**_identity(body), "choices": choices, "usage": openai_usage(mapping(body.get("usageMetadata")))}
+    usage = openai_usage(mapping(first(body, "usageMetadata", "usage_metadata")))
+    return {**_identity(body), "choices": choices, "usage": usage}
 
 
 def _of_pieces(pieces: list[Any]) -> dict[str, Any]:
     """The response whose stream has these pieces; the last one has the usage."""
     candidates = [next(mappings(each.get("candidates")), {}) for each in mappings(pieces)]
     parts = [part for each in candidates for part in items(mapping(each.get("content")).get("parts"))]
-    ends = [each["finishReason"] for each in candidates if each.get("finishReason")]
+    ends = [end for each in candidates if (end := first(each, *_ENDS))]
     whole = {"content": {"parts": parts}, "finishReason": ends[-1] if ends else None}
     return _of_candidates({**list(mappings(pieces))[-1], "candidates": [whole]})
