@@ -327,6 +327,21 @@ def test_counts_are_summed_over_their_details() -> None:
     assert (usage.cache_write_tokens, usage.reasoning_tokens) == (2, 4)
 
 
+@pytest.mark.parametrize("plain", [58, 28])
+def test_tokens_of_the_cache_that_the_input_holds_too_count_once(plain: int) -> None:
+    """LiteLLM's callback: older versions leave all of them in `input`, newer ones those that were written."""
+    details = {"input": plain, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 20, "output": 10}
+    usage = one(observation(usageDetails=details | {"total": 68})).usage
+    assert usage == TokenCounts(58, 10, 30, 20)
+    assert one(observation(usageDetails=details)).usage == TokenCounts(plain + 50, 10, 30, 20)
+
+
+def test_thinking_that_the_output_holds_too_leaves_the_prompt_as_it_is() -> None:
+    details = {"input": 58, "output": 10, "output_reasoning_tokens": 4, "total": 68}
+    usage = one(observation(usageDetails=details)).usage
+    assert usage and usage.prompt_tokens == 58
+
+
 def test_old_counts_are_read_if_they_are_tokens() -> None:
     old = one(observation(usage={"unit": "TOKENS", "input": 5, "output": 3, "total": 8})).usage
     assert old and (old.prompt_tokens, old.answer_tokens) == (5, 3)

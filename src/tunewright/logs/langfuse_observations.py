@@ -156,13 +156,13 @@ def _usage(row: Row) -> TokenCounts | None:
 
     if not any("input" in name or "output" in name for name in details):
         return usage_of(details) or _old_usage(row)
-    return TokenCounts(
-        total("input"),
-        total("output"),
-        total("input", "cached", "cache_read"),
-        total("input", "cache_creation", "cache_write"),
-        total("output", "reasoning"),
-    )
+    asked, answered = total("input"), total("output")
+    read, written = total("input", "cached", "cache_read"), total("input", "cache_creation", "cache_write")
+    # LiteLLM's callback leaves tokens of the cache in `input`, too. Its `total` counts them once.
+    twice = asked + answered - (count(details.get("total")) or asked + answered)
+    if 0 < twice <= read + written:
+        asked -= twice
+    return TokenCounts(asked, answered, read, written, total("output", "reasoning"))
 
 
 def _old_usage(row: Row) -> TokenCounts | None:
