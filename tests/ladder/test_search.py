@@ -169,6 +169,23 @@ def test_a_cascade_with_the_api_that_costs_less_than_serving_the_next_ends_the_l
     assert climbed(cascade, MET, MET, forecast=known(serving=50.0), every=True)[2][:3] == list(NAMES)
 
 
+@pytest.mark.parametrize("every", [False, True])
+@pytest.mark.parametrize("decision", ["keep-api", "switch"])
+def test_a_cascade_with_the_api_that_costs_less_than_the_one_that_does_it_alone_stands(
+    decision: str, every: bool
+) -> None:
+    """The forecast of the next one promised less than its verdict then cost, or all are tried."""
+    cascade = ended("cascade", usd=40, accuracy_on_test="80 %")
+    alone = ended(decision, "served", usd=100, accuracy=0.95)
+    last, result, ran = climbed(cascade, alone, MISSED, forecast=known(serving=30.0), every=every)
+    assert ran[:2] == ["small", "middle"]
+    assert (last.name, result.best, result.sentence) == ("small", "small", "So cascade.")
+    dearer = ended("cascade", usd=400, accuracy_on_test="80 %")
+    assert climbed(dearer, alone, MISSED, forecast=known(serving=30.0), every=every)[1].best == "middle"
+    _, below, _ = climbed(alone, cascade, MISSED, every=True)
+    assert below.sentence == ("So cascade. small, the candidate below it, meets every target, and costs $100 a month.")
+
+
 @pytest.mark.parametrize(
     ("ending", "expected"),
     [

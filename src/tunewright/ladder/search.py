@@ -261,10 +261,10 @@ class _Search(Generic[_Run]):
         )
 
     def _best(self) -> Tried:
-        """The cheapest candidate that does the job. Among those that cost the same, the best one if it is better by
-        more than the margin, else the first. Where none does the job, the one whose verdict costs least; among equals
-        the dearest to try."""
-        good = [each for each in self._tried if each.good]
+        """The cheapest candidate that does the job, alone or with the API behind it. Among those that cost the same,
+        the best one if it is better by more than the margin, else the first. Where none does the job, the one whose
+        verdict costs least; among equals the dearest to try."""
+        good = [each for each in self._tried if each.good or each.decision == "cascade"]
         if not good:
             return min(reversed(self._tried), key=lambda each: each.usd_per_month)
         least = min(each.usd_per_month for each in good)
@@ -286,8 +286,7 @@ class _Search(Generic[_Run]):
         subject = f"{below.name}, the candidate below it,"
         if below.missed:
             return f"{subject} misses {' and '.join(below.missed)}: on the hardest split it {claim}."
+        meets = f"{subject} meets every target{'' if best.missed else ' too'}"
         if below.usd_per_month > best.usd_per_month * (1 + SAME_COST):
-            return f"{subject} meets every target too, and costs ${below.usd_per_month:,.0f} a month."
-        return (
-            f"{subject} meets every target too, but is worse by more than goal.margin: on the hardest split it {claim}."
-        )
+            return f"{meets}, and costs ${below.usd_per_month:,.0f} a month."
+        return f"{meets}, but is worse by more than goal.margin: on the hardest split it {claim}."
