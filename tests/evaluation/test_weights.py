@@ -9,11 +9,14 @@ import pytest
 
 from tests.conftest import make_spec
 from tests.evaluation.scenario import candidate, compared, evidence_of, verdict
+from tunewright.data.readers.forms import LOGGED
 from tunewright.evaluation.api.judge import Judgement, _of_split
 from tunewright.evaluation.candidates.cascade import Threshold, apply_threshold, cascade_curve, choose_threshold
 from tunewright.evaluation.candidates.records import Patterns, controls
-from tunewright.evaluation.evidence import Record, score
+from tunewright.evaluation.evidence import Record, latency, logged_latency, score
+from tunewright.evaluation.verdict.comparison import SERVED
 from tunewright.evaluation.verdict.details import label_scores, reliability_of
+from tunewright.evaluation.verdict.targets import is_fast
 from tunewright.parity.step import link
 from tunewright.tasks import ClassifyTask, Example, Meta
 from tunewright.tasks.extract import ExtractTask
@@ -152,6 +155,43 @@ def test_the_mean_tokens_are_those_of_the_copies() -> None:
     served = [replace(each, prompt_tokens=100 if each.weight > 3 else 10) for each in weighted()]
     found, expected = (compared(make_spec(), evidence_of(some, some)).usage for some in (served, copies(served)))
     assert found.prompt_tokens == pytest.approx(expected.prompt_tokens)
+
+
+def slow_for_some(weight: float) -> list[Record]:
+    """200 requests, of which two take 900 ms and have a weight of their own."""
+    return [
+        replace(each, latency_ms=900.0 if n < 2 else 10.0, weight=weight if n < 2 else 1.0)
+        for n, each in enumerate(candidate(0.97, splits=("test",), per_split=200))
+    ]
+
+
+def test_the_latency_is_that_of_the_copies() -> None:
+    some = slow_for_some(40.0)
+    found, expected = latency(some), latency(copies(some))
+    assert (found.p50_ms, found.p95_ms, found.mean_ms) == (expected.p50_ms, expected.p95_ms, expected.mean_ms)
+    assert found.p95_at_most_ms == expected.p95_at_most_ms == 900
+    assert latency(slow_for_some(1.0)).p95_at_most_ms == 10
+    assert (found.count, found.effective, found.bounded) == (200, 22, False)
+    spec = make_spec(goal={"p95_ms": 200})
+    assert not is_fast(compared(spec, evidence_of(some, some)).candidates[SERVED], spec)
+
+
+def test_machines_are_sized_for_the_requests_that_the_rows_stand_for() -> None:
+    spec = make_spec(traffic={"requests_per_month": 10_000_000})
+    found, expected = (
+        compared(spec, evidence_of(some, some)).candidates[SERVED].cost.replicas
+        for some in (slow_for_some(40.0), copies(slow_for_some(40.0)))
+    )
+    assert found == expected
+
+
+def test_a_logs_times_are_those_of_the_calls_that_its_rows_stand_for() -> None:
+    calls = [
+        Example.of("x", "a", Meta(id=str(n), source="log", extra={LOGGED: {"seconds": seconds}}), weight)
+        for n, (seconds, weight) in enumerate([(0.2, 1.0), (1.0, 3.0)])
+    ]
+    logged = logged_latency(calls)
+    assert logged and (logged.mean_ms, logged.p50_ms) == (800, 1000)
 
 
 def test_a_cascade_is_priced_by_the_requests_that_its_rows_stand_for() -> None:

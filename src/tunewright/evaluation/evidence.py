@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,15 +164,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Latency:
-    """Latency of requests that were asked alone, in milliseconds."""
+    """Latency of requests that were asked alone, in milliseconds, each by its weight."""
 
     p50_ms: float
     p95_ms: float
     mean_ms: float
     p95_at_most_ms: float
-    """Upper end of the P95's one-sided 95 % interval; with fewer than `_BOUNDED` requests, the longest time of all."""
+    """Upper end of the P95's one-sided 95 % interval; with fewer than `_BOUNDED` effective requests, the longest time
+    of all."""
     count: int
     """Requests that were timed."""
+    effective: int
+    """Requests of one weight that would say as much (Kish's effective number); `count` where all weights are equal."""
     start_ms: float = 0.0
     """Start of a machine that had scaled to zero, where more than one answer in twenty waits for it."""
 
@@ -183,7 +187,7 @@ class Latency:
     @property
     def bounded(self) -> bool:
         """Whether there are enough requests to bound the P95."""
-        return self.count >= _BOUNDED
+        return self.effective >= _BOUNDED
 
 
 def score(records: Sequence[Record], seed: int) -> Score:
@@ -244,27 +248,40 @@ _BOUNDED = 59
 
 def latency(records: Sequence[Record]) -> Latency:
     """The latency of the records that were timed."""
-    return _latency([record.latency_ms for record in records if record.latency_ms])
+    return _latency([(record.latency_ms, record.weight) for record in records if record.latency_ms])
 
 
 def logged_latency(rows: Iterable[Example]) -> Latency | None:
     """How long an API took for the calls in a log; None: the rows have no times. A call that the log counts as nothing
     is left out."""
-    calls = (mapping(row.meta.extra.get(LOGGED)) for row in rows if row.importance)
-    seconds = [value for call in calls if (value := number(call.get("seconds"))) and value > 0]
-    return _latency([1000 * value for value in seconds]) if seconds else None
+    calls = ((row.importance, mapping(row.meta.extra.get(LOGGED))) for row in rows if row.importance)
+    timed = [
+        (1000 * seconds, weight) for weight, call in calls if (seconds := number(call.get("seconds"))) and seconds > 0
+    ]
+    return _latency(timed) if timed else None
 
 
-def _latency(milliseconds: Sequence[float]) -> Latency:
+def _latency(timed: Sequence[tuple[float, float]]) -> Latency:
     """The bound is an order statistic and assumes no distribution of the times: the k-th of n sorted times is above the
-    95th percentile with the chance that fewer than k of n are below it, which is binomial."""
-    values = np.sort(milliseconds)
+    95th percentile with the chance that fewer than k of n are below it, which is binomial. Where weights differ, n is
+    the effective number, and the time is that at the share k / n of all weights.
+
+    Args:
+        timed: the milliseconds and the weight of each request.
+    """
+    values, weights = np.array(sorted(timed)).T
+    below = np.cumsum(weights)
+    effective = int(below[-1] ** 2 / np.square(weights).sum() + 1e-6)
+    by_weight: dict[str, Any] = {"weights": weights, "method": "inverted_cdf"} if np.ptp(weights) else {}
+    p50, p95 = np.quantile(values, [0.5, 0.95], **by_weight)
+    reached = below >= _rank_above_p95(effective) / effective * below[-1] * (1 - 1e-9)
     return Latency(
-        float(np.quantile(values, 0.5)),
-        float(np.quantile(values, 0.95)),
-        float(values.mean()),
-        float(values[_rank_above_p95(len(values)) - 1]),
+        float(p50),
+        float(p95),
+        float(np.average(values, weights=weights)),
+        float(values[reached.argmax()]),
         len(values),
+        effective,
     )
 
 
