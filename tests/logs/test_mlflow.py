@@ -80,8 +80,8 @@ def test_they_are_training_data(tmp_path: Path) -> None:
     assert len(set(ids)) == len(ids)
 
 
-def traced(asked: Any, answered: Any) -> LoggedCall:
-    attributes = {"mlflow.spanType": "CHAT_MODEL", "mlflow.spanInputs": asked, "mlflow.spanOutputs": answered}
+def traced(asked: Any, answered: Any, **others: Any) -> LoggedCall:
+    attributes = {"mlflow.spanType": "CHAT_MODEL", "mlflow.spanInputs": asked, "mlflow.spanOutputs": answered, **others}
     span = {"span_id": "s", "attributes": {name: json.dumps(value) for name, value in attributes.items()}}
     (call,) = trace_calls({"info": {}, "data": {"spans": [span]}})
     return call
@@ -103,6 +103,15 @@ def test_an_answer_that_is_a_record_is_its_json(record: dict[str, Any]) -> None:
 def test_anthropics_bodies() -> None:
     check_claude(lambda response: traced(CLAUDE_ASKED, response))
     assert traced(CLAUDE_ASKED, claude_said("Cologne.")).usage == TokenCounts(60, 7, 50)
+
+
+@pytest.mark.parametrize("read", [10, 60])
+def test_input_tokens_without_those_of_the_cache(read: int) -> None:
+    """MLflow's older traces of Claude Code have Anthropic's counts, newer ones those of the whole prompt."""
+    usage = {"input_tokens": read, "output_tokens": 7, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 20}
+    said = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "Cologne."}]}
+    call = traced(CLAUDE_ASKED, said, **{"mlflow.chat.tokenUsage": usage})
+    assert call.usage == TokenCounts(60, 7, 30, 20)
 
 
 def test_langchains_answers_say_how_they_ended_and_what_they_call() -> None:

@@ -66,13 +66,16 @@ def _call(span: Mapping[str, Any]) -> LoggedCall:
     }
     request, response = _request(span), _response(span)
     if usage and not mapping(response).get("usage"):
-        known["usage"] = TokenCounts(
-            count(usage.get("input_tokens")),
-            count(usage.get("output_tokens")),
-            count(usage.get("cache_read_input_tokens")),
-            count(usage.get("cache_creation_input_tokens")),
-        )
+        known["usage"] = _usage(usage)
     return call_of(request, response, fault=_fault(span, request, response), **known)
+
+
+def _usage(block: Mapping[str, Any]) -> TokenCounts:
+    """Older versions have Anthropic's counts as they are, without the tokens of the cache in those of the input; the
+    other counts are of whole prompts."""
+    asked, read, written = (count(block.get(f"{part}input_tokens")) for part in ("", "cache_read_", "cache_creation_"))
+    cached = read + written
+    return TokenCounts(asked + cached if asked < cached else asked, count(block.get("output_tokens")), read, written)
 
 
 def _fault(span: Mapping[str, Any], request: Mapping[str, Any], response: Any) -> tuple[str, str] | None:
