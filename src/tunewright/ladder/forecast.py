@@ -44,9 +44,9 @@ class CandidateForecast:
     trying: str
     """Time and cost in words, or why they are not known."""
     serving: str
-    """The machine that would serve it, and its cost a month."""
+    """The machine that would serve it, and what a month would cost, with the upkeep of the last run."""
     serving_usd: float | None
-    """Cost of serving a month; None where it is not known."""
+    """That cost; None where it is not known."""
     worth: str = ""
     """The accuracy to expect, in a sentence; empty where nothing is known."""
 
@@ -96,7 +96,7 @@ def forecast_candidate(
         serving, monthly = "no machine of the price book holds it", None
     else:
         late = "" if hosting.in_time else ", where it would be too slow"
-        monthly = hosting.cost.usd_per_month
+        monthly = hosting.cost.usd_per_month + _upkeep(last)
         serving = f"about ${monthly:,.0f} a month on {hosting.cost.replicas} x {hosting.machine}{late}"
     return CandidateForecast(name, hours, rented, usd, trying, serving, monthly, _expectation(spec, last, earlier))
 
@@ -115,6 +115,12 @@ def _planned(spec: Spec, last: Outcome) -> ProjectPlan:
 def _own(plan: StepsPlan) -> StepsPlan:
     """The steps that each candidate does by itself."""
     return StepsPlan([each for each in plan.steps if each.step in TRYING])
+
+
+def _upkeep(last: Outcome) -> float:
+    """A month of a run's model besides its machines: people, retraining, storage. It is much the same for all."""
+    items = last.data["comparison"]["money"]["items"]
+    return sum(item["usd_per_month"] or 0.0 for item in items if item["name"] not in ("machines", "standby"))
 
 
 def _expectation(spec: Spec, last: Outcome, earlier: list[Tried]) -> str:
