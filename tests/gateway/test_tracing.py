@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,19 @@ def test_no_span_holds_texts_keys_or_queries(collector: Collector, start: Start,
         httpx.post(f"{running.url}/v1/chat/completions?q=secret", json=BODY | {"stream": stream}, headers=headers)
     until(lambda: len(collector.spans) == 4)
     assert "secret" not in str(collector.spans).lower()
+
+
+def test_what_no_span_can_hold_costs_no_spans(
+    collector: Collector, start: Start, paid: Upstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start({"openai": paid.url})
+    odd = {"model": "half \ud800", "max_tokens": 10**30, "temperature": 1e999}
+    httpx.post(f"{running.url}/v1/chat/completions", content=json.dumps(BODY | odd))
+    found = attributes(collector.named("chat half ?"))
+    assert found["gen_ai.request.model"] == "half ?"
+    assert not {"gen_ai.request.max_tokens", "gen_ai.request.temperature"} & found.keys()
+    assert collector.named("POST /chat/completions")
+    assert not [each for each in caplog.records if each.name.startswith("opentelemetry")]
 
 
 def test_a_stream_has_the_time_to_its_first_piece(collector: Collector, start: Start, paid: Upstream) -> None:

@@ -53,6 +53,8 @@ _PROVIDERS = {
 _OWN_PROVIDER = "tunewright"
 _LONGEST_VALUE, _LONGEST_NAME = 256, 100
 """Letters of attributes and of a model in a span's name; clients choose both."""
+_LARGEST = 2**63
+"""No whole number in a span is as large."""
 _PARAMETERS = {
     "max_tokens": "max_tokens",
     "max_completion_tokens": "max_tokens",
@@ -106,7 +108,7 @@ class Tracing:
         attributes["server.port"] = upstream.port
         name, operation = method, _OPERATIONS.get(seen.route.kind)
         if operation:
-            name = f"{operation} {seen.model[:_LONGEST_NAME]}" if seen.model else operation
+            name = f"{operation} {_whole(seen.model)[:_LONGEST_NAME]}" if seen.model else operation
             attributes |= _of_request(operation, upstream, seen)
         return UpstreamSpan(self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes), seen.begun)
 
@@ -158,8 +160,8 @@ class UpstreamSpan:
             return
         answer, span = seen.answer, self._span
         if answer.model:
-            span.set_attribute("gen_ai.response.model", answer.model)
-        reasons = [each.finish_reason for each in answer.choices if each.finish_reason]
+            span.set_attribute("gen_ai.response.model", _whole(answer.model))
+        reasons = [_whole(each.finish_reason) for each in answer.choices if each.finish_reason]
         if reasons:
             span.set_attribute("gen_ai.response.finish_reasons", reasons)
         if answer.usage:
@@ -178,14 +180,19 @@ def _of_request(operation: str, upstream: Upstream, seen: Observation) -> dict[s
     provider = "azure.ai.openai" if upstream.is_azure else _PROVIDERS.get(upstream.hostname, upstream.name)
     attributes: dict[str, Any] = {"gen_ai.operation.name": operation, "gen_ai.provider.name": provider}
     if seen.model:
-        attributes["gen_ai.request.model"] = seen.model
+        attributes["gen_ai.request.model"] = _whole(seen.model)
     request = seen.request or {}
     if request.get("stream") is True:
         attributes["gen_ai.request.stream"] = True
     for name, convention in _PARAMETERS.items():
-        if isinstance(value := request.get(name), int | float):
+        if isinstance(value := request.get(name), int | float) and abs(value) < _LARGEST:
             attributes[f"gen_ai.request.{convention}"] = value
     return attributes
+
+
+def _whole(text: str) -> str:
+    """A text as a span takes it. A client may name half a letter, and the spans that are sent with it would be lost."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _of_usage(usage: TokenUsage) -> dict[str, int]:
