@@ -16,7 +16,16 @@ from tunewright.core.errors import UserError
 from tunewright.gateway.config import GatewaySpec, JobSpec, ModelSpec, UpstreamSpec
 from tunewright.gateway.metrics import GatewayMetrics
 from tunewright.gateway.takeover.job import OwnedJob
-from tunewright.gateway.takeover.models import AtServer, CantTake, Hosts, InProcess, ModelChain, OwnModelFailed
+from tunewright.gateway.takeover.models import (
+    AtServer,
+    CantTake,
+    Hosts,
+    InProcess,
+    ModelChain,
+    OwnAnswer,
+    OwnModel,
+    OwnModelFailed,
+)
 from tunewright.gateway.takeover.store import open_store
 from tunewright.gateway.takeover.tallies import Tallies
 from tunewright.inference.bundle import read_info, write_info
@@ -102,15 +111,15 @@ def told() -> list[str]:
 
 
 @pytest.fixture
-def job(tmp_path: Path, paid: Upstream, told: list[str]) -> Iterator[Callable[[GatewayMetrics], OwnedJob]]:
-    """Makes a job whose own model is a server."""
+def job(tmp_path: Path, paid: Upstream, told: list[str]) -> Iterator[Callable[..., OwnedJob]]:
+    """Makes a job whose own model is a server, or another one."""
     spec = JobSpec(project=project(tmp_path / "tickets").folder, mode="own")
     store = open_store(
         GatewaySpec(upstreams={"openai": UpstreamSpec(url=paid.url)}, store=tmp_path / "gateway.db", capture=None)
     )
 
-    def make(metrics: GatewayMetrics) -> OwnedJob:
-        chain = ModelChain([at(paid)])
+    def make(metrics: GatewayMetrics, model: OwnModel | None = None) -> OwnedJob:
+        chain = ModelChain([model or at(paid)])
         return OwnedJob(
             "tickets", spec, signature("label"), chain, Tallies(store), metrics, lambda _, why: told.append(why), None
         )
@@ -121,7 +130,7 @@ def job(tmp_path: Path, paid: Upstream, told: list[str]) -> Iterator[Callable[[G
 
 @pytest.mark.parametrize(("status", "unfit"), [(400, 20), (500, 0)])
 def test_only_failures_take_a_job_back(
-    status: int, unfit: int, job: Callable[[GatewayMetrics], OwnedJob], paid: Upstream, told: list[str]
+    status: int, unfit: int, job: Callable[..., OwnedJob], paid: Upstream, told: list[str]
 ) -> None:
     metrics = GatewayMetrics()
     paid.faults = [refused(status, "a") for _ in range(20)]
@@ -137,3 +146,42 @@ def test_only_failures_take_a_job_back(
     assert bool(told) is not bool(unfit)
     counted = f'tunewright_gateway_unfit_total{{job="tickets"}} {unfit:.1f}'.encode()
     assert (counted in metrics.text()) is bool(unfit)
+
+
+class Promoted:
+    """A bundle that a newer one may replace."""
+
+    version = "old"
+    has_threshold = True
+    sure = 0.95
+    """The share of its answers that it is sure of."""
+    asked = 0
+
+    async def answer(self, text: str, seconds: float, *, in_background: bool) -> OwnAnswer:  # noqa: ARG002 (the protocol's)
+        self.asked += 1
+        is_sure = int(self.asked * self.sure) > int((self.asked - 1) * self.sure)
+        return OwnAnswer("late", 0.9, not is_sure, None, "tickets", self.version, 1, 1)
+
+    async def close(self) -> None:
+        pass
+
+
+def test_a_newer_bundle_is_not_judged_by_the_one_before(job: Callable[..., OwnedJob], told: list[str]) -> None:
+    model = Promoted()
+
+    async def ask() -> None:
+        tickets = job(GatewayMetrics(), model)
+        tickets.recall(400, 380)
+        for _ in range(50):
+            await tickets.own_answer("my parcel is late")
+        model.version, model.sure = "new", 0.6  # it needs more to be sure
+        for _ in range(1000):
+            await tickets.own_answer("my parcel is late")
+        assert told == []
+        model.sure = 0.1
+        for _ in range(100):
+            await tickets.own_answer("my parcel is late")
+        await tickets.close()
+
+    asyncio.run(ask())
+    assert "it was sure of 60% of the first 300" in told[0]

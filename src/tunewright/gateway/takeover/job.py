@@ -83,6 +83,14 @@ class OwnedJob:
         UserError: the project's spec can't be read.
     """
 
+    _met: str
+    """The version of the own model of which the following is known."""
+    _unsure: ChangeDetector | None
+    """None: too little is known of the model yet."""
+    _latencies: deque[float]
+    _sorted: list[float]
+    """The same, the shortest first: sorting them anew for each answer would take the event loop's time."""
+
     def __init__(
         self,
         name: str,
@@ -103,15 +111,8 @@ class OwnedJob:
         goal = project.goal
         self.least_agreement = spec.least_agreement or max(0.01, goal.accuracy - goal.margin)
         self.p95_seconds = (spec.p95_ms or goal.p95_ms) / 1000
-        self._asked = self._sure = 0.0
-        self._unsure: ChangeDetector | None = None
-        """None: too little is known of the model yet."""
         self._under_way = 0
-        self._latencies: deque[float] = deque()
-        self._sorted: list[float] = []
-        """The same, the shortest first: sorting them anew for each answer would take the event loop's time."""
-        self._patience = self.p95_seconds
-        self._begin_again()
+        self._meet(model.version)
 
     @property
     def version(self) -> str:
@@ -173,6 +174,8 @@ class OwnedJob:
             raise
         finally:
             self._under_way -= 1
+            if (version := self._model.version) != self._met:
+                self._meet(version)
         self._add(own_seconds=answer.seconds, asked=1, sure=float(answer.is_sure))
         self._watch_requests(answer)
         self._metrics.own_answered(self.name, answer.seconds)
@@ -284,6 +287,15 @@ class OwnedJob:
     def _against(self, why: str) -> None:
         if self.setting.mode in OWN_FIRST:
             self._take_back(self.name, why)
+
+    def _meet(self, version: str) -> None:
+        """Begin to know a version of the own model. What is known of the one before it says nothing of this one."""
+        self._met = version
+        self._asked = self._sure = 0.0
+        self._unsure = None
+        self._latencies, self._sorted = deque(), []
+        self._patience = self.p95_seconds
+        self._begin_again()
 
     def _begin_again(self) -> None:
         self._disagreements = ChangeDetector(1 - self.least_agreement)
