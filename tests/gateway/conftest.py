@@ -28,6 +28,7 @@ class Running:
     captures: Path
     spec: GatewaySpec
     gateway: Gateway
+    server: HttpServer
 
     def exchanges(self) -> list[Exchange]:
         return list(read_exchanges(self.captures))
@@ -52,10 +53,11 @@ def team_api() -> Iterator[Upstream]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a gateway in front of upstreams, given by their addresses or settings."""
+    """Starts a gateway in front of upstreams, given by their addresses or settings. When it stops, requests under way
+    have `drain` seconds to end."""
     running: list[tuple[HttpServer, threading.Thread]] = []
 
-    def begin(upstreams: dict[str, Any], **settings: Any) -> Running:
+    def begin(upstreams: dict[str, Any], drain: int | None = None, **settings: Any) -> Running:
         specs = {
             name: each if isinstance(each, UpstreamSpec) else UpstreamSpec(url=each) for name, each in upstreams.items()
         }
@@ -66,11 +68,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
         bound.listen()
         spec = GatewaySpec(upstreams=specs, **settings)
         gateway = Gateway(lambda: spec)
-        server = HttpServer(gateway, date=False)
+        server = HttpServer(gateway, drain=drain, date=False)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         running.append((server, thread))
-        return Running(f"http://127.0.0.1:{bound.getsockname()[1]}", folder, spec, gateway)
+        return Running(f"http://127.0.0.1:{bound.getsockname()[1]}", folder, spec, gateway, server)
 
     yield begin
     for server, thread in running:

@@ -192,6 +192,23 @@ def test_a_client_that_leaves_ends_the_upstreams_work(gateway: Running, paid: Up
 
 
 @pytest.mark.slow
+def test_an_answer_that_outlasts_the_gateway_is_noted(start: Start, paid: Upstream) -> None:
+    gateway = start({"openai": paid.url}, drain=1)
+    paid.between = 60
+    with (
+        pytest.raises(httpx.RemoteProtocolError),
+        httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json={**CHAT, "stream": True}) as answer,
+    ):
+        for _ in answer.iter_raw():
+            gateway.server.should_exit = True
+    until(lambda: paid.left == 1)
+    until(gateway.exchanges)
+    (exchange,) = gateway.exchanges()
+    assert (exchange.status, exchange.ending) == (200, "broken")
+    assert b'tunewright_gateway_unpriced_total{kind="chat",upstream="openai"} 1.0' in gateway.gateway.metrics.text()
+
+
+@pytest.mark.slow
 def test_a_client_that_leaves_before_the_answer_ends_it_too(gateway: Running, paid: Upstream) -> None:
     paid.seconds = 60
     with pytest.raises(APITimeoutError):

@@ -40,6 +40,8 @@ _LONG = 32 << 10
 """Bytes of a request in which a thread looks for a job, because that takes milliseconds and more."""
 _LOG = logging.getLogger(__name__)
 _WITHOUT_BODY = (204, 304)
+_CUT_OFF = 500
+"""The status that the server sends where the gateway stops before an answer has begun."""
 _NO_CAPTURE = OWN + b"capture"
 
 
@@ -102,6 +104,10 @@ class Forwarder:
             reason = str(error) or type(error).__name__
             broken = UpstreamFault(502, f"The upstream '{seen.upstream}' broke off: {reason}.", "upstream_broke_off")
             await self._fail(scope, receive, sent, seen, broken)
+        except asyncio.CancelledError:  # the gateway stops, and the time of answers under way is over
+            seen.status = seen.status or _CUT_OFF
+            await self._observer.note(seen, "broken")
+            raise
         finally:
             body.close()
 
