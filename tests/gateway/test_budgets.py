@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from tests.gateway.conftest import Running, Start
 from tests.gateway.test_faults import opened, until
 from tests.gateway.test_pass_through import raw
-from tests.gateway.test_takeover import ask
+from tests.gateway.test_takeover import ask, counts
 from tests.gateway.tickets import Messages, request
-from tests.gateway.upstream import Upstream
+from tests.gateway.upstream import Upstream, refused
 from tunewright.auth.keys import add_key
 from tunewright.core.errors import UserError
 from tunewright.economics.prices import price_book
@@ -106,6 +106,25 @@ def test_a_job_without_budget_is_answered_by_its_own_model_alone(
     assert ask(running, request(messages.clear(), n=2)).status_code == 429
     assert ask(running, {"model": "m", "messages": [{"role": "user", "content": "hello"}]}).status_code == 200
     assert len(team_api.asked) == 2
+    assert counts(running)["requests"] == 4
+    assert api_latencies(running) == 1, "of the other three the API was not asked"
+
+
+def test_refusals_say_nothing_of_how_fast_an_api_answers(start: Start, team_api: Upstream, tickets: Path) -> None:
+    running = start({"openai": team_api.url}, jobs={"tickets": JobSpec(project=tickets, fallback=False)})
+    team_api.faults = [refused(429, "rate_limit_exceeded")]
+    messages = Messages(2)
+    assert [ask(running, request(messages.clear())).status_code for _ in range(2)] == [429, 200]
+    assert counts(running)["requests"] == 2
+    assert api_latencies(running) == 1
+
+
+def api_latencies(running: Running) -> int:
+    """How many latencies of the API were counted of the job."""
+    store = open_store(running.spec)
+    tallies = store.tallies()
+    store.close()
+    return sum(sum(each.api_seconds.values()) for each in tallies)
 
 
 def test_what_was_spent_outlives_the_process_and_counts_for_all_gateways(start: Start, team_api: Upstream) -> None:

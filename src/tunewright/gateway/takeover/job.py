@@ -52,6 +52,9 @@ _SLACK = 0.05
 _HOPELESS = 0.9
 """The share of unsure answers from which a rise says nothing."""
 
+_REFUSED = 400
+"""The status from which an answer is a refusal, of the API or of the gateway, whose time says nothing of the API's."""
+
 TakeBack = Callable[[str, str], None]
 """Takes a job back from its own model: the job's name, and why."""
 
@@ -212,7 +215,8 @@ class OwnedJob:
         if seen.job.answered_by == "own":
             self._add(requests=1)
             return
-        self._add(seen.model, requests=1, api_seconds=seconds, paid_usd=usd or 0.0, **_tokens(seen, usd))
+        took = {"api_seconds": seconds} if seen.status < _REFUSED else {}
+        self._add(seen.model, requests=1, paid_usd=usd or 0.0, **took, **_tokens(seen, usd))
 
     def audited(self, seen: Observation, usd: float | None, _seconds: float) -> None:
         """Count an answer of the API that no client gets."""
