@@ -76,7 +76,7 @@ def test_an_upstream_that_is_gone_is_a_502(start: Start, url: str, reason: str) 
     gateway = start({"openai": url})
     answer = chat(gateway)
     error = answer.json()["error"]
-    assert (answer.status_code, error["code"]) == (502, "upstream_unreachable")
+    assert (answer.status_code, error["code"], error["type"]) == (502, "upstream_unreachable", "server_error")
     assert error["message"].startswith(f"The upstream 'openai' can't be asked: {reason}")
     assert answer.headers["retry-after"] == "1"
     assert [each.status for each in gateway.exchanges()] == [502]

@@ -85,7 +85,7 @@ def refusal(client: TestClient, route: str, body: Any, status: int = 400) -> dic
     answer = client.post(f"/v1/{route}", json=body)
     assert answer.status_code == status, answer.text
     error: dict[str, Any] = answer.json()["error"]
-    assert error["type"] == "invalid_request_error"
+    assert error["type"] == ("server_error" if status >= 500 else "invalid_request_error")
     return error
 
 
