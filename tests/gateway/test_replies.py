@@ -184,6 +184,7 @@ def test_a_schema_of_a_client_can_neither_fetch_nor_hang() -> None:
         ({"n": 1, "logprobs": False, "logit_bias": {}}, False),
         ({"n": 2}, True),
         ({"logprobs": True}, True),
+        ({"logprobs": 0}, True),  # of completions: the chosen tokens' alone
         ({"previous_response_id": "resp_1"}, True),
         ({"background": True}, True),
         ({"store": True}, True),

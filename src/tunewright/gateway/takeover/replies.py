@@ -51,7 +51,8 @@ def asks_for_more(request: Mapping[str, Any]) -> bool:
     answer or a conversation that the API keeps."""
     several = any(request.get(name) not in (None, 1) for name in ("n", "best_of"))
     included = request.get("include")
-    has_logprobs = isinstance(included, list) and _LOGPROBS in included
+    # In completions 0 asks for the chosen tokens' alone.
+    has_logprobs = (isinstance(included, list) and _LOGPROBS in included) or type(request.get("logprobs")) is int
     return several or has_logprobs or any(request.get(name) not in (None, False, 0, {}) for name in _ASKS_FOR_MORE)
 
 
