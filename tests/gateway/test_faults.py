@@ -131,6 +131,8 @@ def test_a_storm_of_429_is_the_clients_to_wait_out(gateway: Running, paid: Upstr
         ([refused(500, "a", **{"x-should-retry": "false"})], 2, 500, 1),
         ([refused(400, "a")], 2, 400, 1),
         ([refused(400, "a", **{"x-should-retry": "true", "retry-after-ms": "1"})], 2, 200, 2),
+        ([refused(503, "a", **{"retry-after": "Thu, 31 Dec 2099 23:59:59 GMT"})], 2, 503, 1),
+        ([refused(503, "a", **{"retry-after": "Thu, 31 Dec 2020 23:59:59 GMT"})], 2, 200, 2),
     ],
 )
 def test_retries_are_those_of_the_settings_and_the_upstream(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
+import time
 from collections.abc import Mapping
 from contextlib import suppress
+from email.utils import mktime_tz, parsedate_tz
 from types import SimpleNamespace
 from typing import Any
 
@@ -178,9 +180,18 @@ def _pause(response: aiohttp.ClientResponse, repeats: int) -> float | None:
     allowed = headers.get("x-should-retry")
     if allowed == "false" or not (allowed == "true" or response.status in _MAY_REPEAT or response.status >= 500):
         return None
-    pause = 0.5 * 2**repeats
+    pause = _asked_pause(headers)
+    pause = 0.5 * 2**repeats if pause is None else pause
+    return pause if 0 <= pause <= _LONGEST_PAUSE else None
+
+
+def _asked_pause(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an upstream asks to wait; None: it does not say. It may name a date instead (RFC 9110, section
+    10.2.3)."""
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         with suppress(KeyError, ValueError):
-            pause = float(headers[name]) / unit
-            break
-    return pause if 0 <= pause <= _LONGEST_PAUSE else None
+            return float(headers[name]) / unit
+    with suppress(ValueError, OverflowError):
+        if date := parsedate_tz(headers.get("retry-after")):
+            return max(0.0, mktime_tz(date) - time.time())
+    return None
