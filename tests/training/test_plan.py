@@ -105,6 +105,16 @@ LONG = example("".join(f"a line of the document {n}\n" for n in range(40)), '{"t
 
 
 @pytest.mark.usefixtures("one_footprint")
+def test_copies_with_swapped_values_are_steps_and_no_windows() -> None:
+    task = {"kind": "extract", "instruction": "Read.", "schema": RECORD}
+    train = {"batch_size": 4, "epochs": 1, "num_swapped_copies": 3}
+    spec = make_spec(Path("/nowhere"), model="smollm2-135m", task=task, train=train)
+    examples = [example(f"Total {n}", f'{{"total":"{n}"}}') for n in range(10, 30)]
+    found = plan.plan(spec, examples, examples[:2])
+    assert (found.chunks, found.steps) == (1, 20 * 4 / 4)
+
+
+@pytest.mark.usefixtures("one_footprint")
 def test_a_document_longer_than_a_window_is_planned_as_its_windows() -> None:
     """As the training has it: the plan refused a job that `run` trains."""
     task = {"kind": "extract", "instruction": "Read.", "schema": RECORD, "window": 200}

@@ -177,10 +177,12 @@ docs/economics.md lists its keys."""
 
     @field_validator("train")
     @classmethod
-    def _loss_of_the_task(cls, train: TrainSpec, info: ValidationInfo) -> TrainSpec:
+    def _fits_the_task(cls, train: TrainSpec, info: ValidationInfo) -> TrainSpec:
         task = info.data.get("task")
         if train.loss == "labels" and task is not None and task.kind != "classify":
             raise ValueError(f"the loss 'labels' is for classify only; this task is {task.kind}: leave it at 'tokens'")
+        if train.num_swapped_copies and task is not None and task.kind != "extract":
+            raise ValueError(f"num_swapped_copies is for extract only; this task is {task.kind}: leave it at 0")
         return train
 
     @field_validator("data")

@@ -56,6 +56,10 @@ is confined to the labels."""
     """The peak learning rate of AdamW."""
     epochs: Positive = 2
     """Passes over the training rows."""
+    num_swapped_copies: Annotated[int, Field(ge=0, le=32)] = 0
+    """For records: copies of each training row in which values give way to those of other rows, in the text and in \
+the record. The model then copies names better that it never saw. A pass takes 1 + num_swapped_copies times as long, \
+so divide epochs by that."""
     batch_size: Annotated[int, Field(ge=1)] = 16
     """Examples in one forward pass."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1

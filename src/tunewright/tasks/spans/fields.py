@@ -60,11 +60,23 @@ class Field:
 
     def among(self, record: Mapping[str, Any]) -> list[Any]:
         """Its values in a record."""
+        content = self._content(record)
+        values = content if isinstance(content, list) else [content]
+        return [value for value in values if value is not None and value != ""]
+
+    def exchange(self, record: dict[str, Any], value: Any, other: Any) -> None:
+        """Put another value in the place of a value that a record has; of equal ones in a list the first."""
+        content = self._content(record)
+        if isinstance(content, list):
+            content[content.index(value)] = other
+        else:
+            self.put(record, other)
+
+    def _content(self, record: Mapping[str, Any]) -> Any:
         content: Any = record
         for name in self.path.split("."):
             content = content.get(name) if isinstance(content, Mapping) else None
-        values = content if isinstance(content, list) else [content]
-        return [value for value in values if value is not None and value != ""]
+        return content
 
     def put(self, record: dict[str, Any], value: Any) -> None:
         """Put a value into a record, creating the objects around it."""

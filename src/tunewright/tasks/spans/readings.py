@@ -138,8 +138,10 @@ _READINGS: dict[str, Callable[[str], str | None]] = {
     "month-named": _dated("month-named"),
 }
 _OF_LETTERS = (TEXT, "lines", "lower", "upper", "title", SPELT)
-_OF_NUMBERS, _OF_DATES = ("point", "comma"), ("ymd", "dmy", "mdy", "month-named")
-NAMES = (*_OF_LETTERS, *_OF_NUMBERS, *_OF_DATES)
+_OF_NUMBERS = ("point", "comma")
+DATES = ("ymd", "dmy", "mdy", "month-named")
+"""The readings of dates."""
+NAMES = (*_OF_LETTERS, *_OF_NUMBERS, *DATES)
 """All readings, the plainest first. Bundles store the names."""
 
 
@@ -209,7 +211,7 @@ def pieces(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int
     if re.fullmatch(r"-?\d+(\.\d+)?", value):
         yield from _matching(value, text, _NUMBER, _OF_NUMBERS, _same_number)
     if re.fullmatch(r"\d{4}-\d\d-\d\d", value):
-        yield from _matching(value, text, _DATE, _OF_DATES, str.__eq__)
+        yield from _matching(value, text, _DATE, DATES, str.__eq__)
 
 
 def _of_letters(value: str, text: str, spelling: Spelling) -> Iterator[tuple[int, int, str]]:

@@ -32,6 +32,7 @@ from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.encoders.trainer import build_encoder_trainer
 from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.soup_training import ADAPTER, Soup
+from tunewright.training.loop.swapped import with_copies
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST, ValidationPart
 from tunewright.training.steps import CHECKPOINTS, figures, last_kept, train_soup
@@ -123,14 +124,15 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
     tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
     task = task.within(window - tokenizer.frame)
     objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)
+    rows_read = with_copies(spec, dataset.train)
     train, validation = (
-        objective.training_examples(dataset.train),
+        objective.training_examples(rows_read),
         evenly(objective.training_examples(dataset.validation), MOST),
     )
     # A text teaches nothing if no value was found in it and no token is known to have none.
     rows = [row for row in encoded(train, objective, tokenizer, window, key) if set(row["labels"]) != {IGNORED}]
-    if len(train) > len(dataset.train):
-        say(f"  texts longer than {window} tokens are split into windows: {len(train)} instead of {len(dataset.train)}")
+    if len(train) > len(rows_read):
+        say(f"  texts longer than {window} tokens are split into windows: {len(train)} instead of {len(rows_read)}")
     if len(rows) < len(train):
         say(f"  {len(train) - len(rows)} texts teach nothing: they contain none of their values")
     validation_rows = encoded(validation, objective, tokenizer, window, key)

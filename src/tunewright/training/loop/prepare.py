@@ -24,6 +24,7 @@ from tunewright.training.diagnosis.history import TrainingFacts
 from tunewright.training.loop.answering import answering_of
 from tunewright.training.loop.encode import IGNORED, Row, encode_examples
 from tunewright.training.loop.soup_training import Soup
+from tunewright.training.loop.swapped import with_copies
 from tunewright.training.loop.validation import MOST, ValidationPart
 
 
@@ -151,7 +152,8 @@ def prepare(spec: Spec, split: Path, home: Path) -> Soup:
         raise error
     dataset = load_dataset(split)
     encoder = Encoder(spec)
-    train, validation = encoder.training_examples(dataset.train), encoder.training_examples(dataset.validation)
+    train = encoder.training_examples(with_copies(spec, dataset.train))
+    validation = encoder.training_examples(dataset.validation)
     part = encoder.part(validation) if validation else None
     rows = encoder.rows(train)
     facts = encoder.facts(train, rows, part)

@@ -27,6 +27,7 @@ from tunewright.tasks import Example
 from tunewright.training.encoders.footprint import draw_encoder_batches, encoder_counter, encoder_examples
 from tunewright.training.encoders.settings import for_encoder
 from tunewright.training.loop.encode import Row
+from tunewright.training.loop.swapped import with_copies
 from tunewright.training.loop.trainer import planned_steps
 from tunewright.training.loop.validation import MOST
 from tunewright.training.planning.batches import DrawnBatches, decoder_examples, draw_batches
@@ -167,15 +168,15 @@ def plan(spec: Spec, train: Sequence[Example], validation: Sequence[Example]) ->
             where="model",
             fix="Name another model, such as model=all-minilm.",
         )
-    encoder, rows = is_encoder(spec.model, spec.folder), len(train)
+    encoder, taught = is_encoder(spec.model, spec.folder), with_copies(spec, train)
     if encoder:
         spec = for_encoder(spec, len(train))
-        train, validation = encoder_examples(spec, train, validation)
+        train, validation = encoder_examples(spec, taught, validation)
         batches, count = draw_encoder_batches(spec, train), encoder_counter(spec)
         kv_bytes = 0
     else:
         config = config_of(spec.model, spec.folder)
-        train, validation = decoder_examples(spec, train, validation)
+        train, validation = decoder_examples(spec, taught, validation)
         batches, count = draw_batches(spec, train), partial(footprint, config, spec.train)
         kv_bytes = _kv_bytes(config, spec.train.max_length)
     peak, middle = count(batches.heaviest, dtype), count(batches.middle, dtype)
@@ -196,7 +197,7 @@ def plan(spec: Spec, train: Sequence[Example], validation: Sequence[Example]) ->
         here = _here(count, spec, batches, passes, divided, 0.0 if encoder else _trial(batches))
     return Plan(
         spec.model,
-        len(train) / rows,
+        len(train) / len(taught),
         batches,
         steps,
         spec.train.gradient_accumulation_steps,
