@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tunewright.core.telemetry import disable_telemetry
 from tunewright.core.version import __version__
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ __all__ = [
     "sweep",
     "train",
 ]
+
+disable_telemetry()
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ HEARTBEAT_SECONDS = 10.0
 
 def quiet_loggers() -> None:
     """Keep the libraries' own warnings and progress bars off the terminal."""
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1"}
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
     warnings.filterwarnings("ignore", category=FutureWarning)
     for name in ("bitsandbytes", "transformers", "torchao"):
         logging.getLogger(name).setLevel(logging.ERROR)

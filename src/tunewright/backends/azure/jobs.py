@@ -11,14 +11,11 @@ from tunewright.backends.azure.node import MADE
 from tunewright.backends.azure.sources import BaseModelSource, Source
 from tunewright.backends.azure.store import DATASTORE, FOLDER
 from tunewright.config import SPEC_FILE, Spec
+from tunewright.core import telemetry
 from tunewright.models.device import GPU
 from tunewright.pipeline.steps import Step
 
-_VARIABLES = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
+_VARIABLES = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", **telemetry.VARIABLES}
 _UNPACK = "( flock 9; [ -e tunewright ] || tar -xzf ${{inputs.code}} ) 9> .unpacking"
 """Processes that share a node's folder unpack once."""
 

@@ -7,8 +7,6 @@ lengths. In OpenVINO the texts of a pass have the same length, so many are group
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +19,6 @@ import numpy.typing as npt
 from tunewright.core.threads import threads as default_threads
 from tunewright.inference.runtimes.beside import Beside
 from tunewright.inference.runtimes.vnni.encoder import GROUP, VnniEncoder
-
-# OpenVINO reports its import to Google Analytics. Without this module it uses a stub that reports nothing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-# ONNX Runtime reports its usage to Microsoft, unless this is set before it is loaded.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 OPENVINO, ONNX = "model.xml", "model.onnx"
 """The file of the graph in a bundle's folder of weights."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tunewright.inference.runtimes.prefix import common_prefix
-
-# ONNX Runtime and GenAI report their usage to Microsoft, unless this is set before they are loaded.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class OrtNextToken:

@@ -87,7 +87,6 @@ def tracked(spec: Spec) -> Iterator[Tracking]:
         return
     if importlib.util.find_spec("mlflow") is None:
         raise missing_extra("mlflow", "mlflow")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
     callers_run = mlflow.active_run()

@@ -7,7 +7,6 @@ attention operation. It covers Llama, and the models that differ from it in the 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,6 @@ from tunewright.inference.runtimes.openvino.shape import (
 )
 from tunewright.models.architectures import SLIDING
 from tunewright.models.tensor_files import TensorFile
-
-# OpenVINO's package tells Google Analytics that it is imported; without this module it has a stub that does not.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _SMALL = 16
 """Values of a constant that is kept to be used again."""
