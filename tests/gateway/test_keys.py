@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -23,6 +24,7 @@ from tunewright.auth.keys import add_key
 from tunewright.core.errors import UserError
 from tunewright.gateway.app import Gateway
 from tunewright.gateway.config import UpstreamSpec, load_gateway
+from tunewright.gateway.upstreams import Upstream as Endpoint
 
 
 @pytest.fixture
@@ -52,6 +54,33 @@ def test_the_gateways_key_is_replaced_by_the_upstreams(guarded: Running, paid: U
         assert asked.headers["authorization"] == "Bearer sk-upstream"
         assert key not in str(asked.headers)
     assert {each.client for each in guarded.exchanges()} == {"shop"}
+
+
+@pytest.mark.slow
+def test_a_key_may_come_in_anthropics_header(guarded: Running, paid: Upstream, keys: Path) -> None:
+    key = add_key(keys, "shop")
+    told = {"x-api-key": key, "anthropic-version": "2023-06-01"}
+    httpx.post(f"{guarded.url}/v1/messages", json=CHAT, headers=told)
+    (asked,) = paid.asked
+    assert asked.headers["authorization"] == "Bearer sk-upstream"
+    assert key not in str(asked.headers)
+
+
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [
+        ("/v1/chat/completions", ("authorization", "Bearer sk-ant")),
+        ("/v1/messages", ("x-api-key", "sk-ant")),
+        ("/v1/messages/count_tokens", ("x-api-key", "sk-ant")),
+        ("/v1/models", ("x-api-key", "sk-ant")),
+    ],
+)
+def test_anthropics_own_routes_get_its_own_header(
+    monkeypatch: pytest.MonkeyPatch, path: str, header: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant")
+    anthropic = Endpoint("claude", UpstreamSpec(url="anthropic", key="ANTHROPIC_API_KEY"))
+    assert asyncio.run(anthropic.credential(path)) == header
 
 
 @pytest.mark.slow

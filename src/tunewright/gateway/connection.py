@@ -78,7 +78,7 @@ class UpstreamConnection:
             UpstreamFault, ClientLeft, TooSlow
         """
         connects, repeats, was_stale = 0, 0, False
-        headers = to_upstream(scope["headers"], await self.upstream.credential(), trace)
+        headers = to_upstream(scope["headers"], await self.upstream.credential(scope["path"]), trace)
         while True:
             reused = SimpleNamespace(is_reused=False)
             try:

@@ -20,6 +20,10 @@ from tunewright.gateway.routes import Route, is_azure
 
 OVERLOADED = "overloaded"
 """The code of a refusal after which a client may try again soon."""
+_ANTHROPIC = "api.anthropic.com"
+_ANTHROPIC_AS_OPENAI = "/v1/chat/completions"
+"""Anthropic's route that takes OpenAI's requests, and a bearer token. Its own routes, such as /v1/messages, take the
+key as `x-api-key`. Source: docs.claude.com, API overview and OpenAI SDK compatibility (2026-12-04)."""
 _EARLY = 300.0
 """Seconds before its end at which a token of Entra ID is replaced."""
 _AGAIN_SECONDS = 5.0
@@ -72,8 +76,8 @@ class Upstream:
             address = self._host + path
         return URL(f"{address}?{query}" if query else address, encoded=True)
 
-    async def credential(self) -> tuple[str, str] | None:
-        """The header with the upstream's key; None: the client's own key is passed on.
+    async def credential(self, path: str) -> tuple[str, str] | None:
+        """The header with the upstream's key for a path of the client's; None: the client's own key is passed on.
 
         Raises:
             UpstreamFault: Entra ID gives no token.
@@ -83,6 +87,8 @@ class Upstream:
         key = self._key if isinstance(self._key, str) else await self._key()
         if self.is_azure and self.spec.key != ENTRA:
             return "api-key", key
+        if self.hostname == _ANTHROPIC and path != _ANTHROPIC_AS_OPENAI:
+            return "x-api-key", key
         return "authorization", f"Bearer {key}"
 
     def _azure_root(self, path: str) -> str:

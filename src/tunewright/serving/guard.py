@@ -113,10 +113,13 @@ class CheckPrincipal:
 
 
 def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The key of a request: OpenAI's clients send it as a bearer token, Azure OpenAI's as `api-key`."""
+    """The key of a request: OpenAI's clients send it as a bearer token, Azure OpenAI's as `api-key`, Anthropic's as
+    `x-api-key`."""
     given = {name.lower(): value.decode("latin-1") for name, value in headers}
     scheme, _, token = given.get(b"authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else given.get(b"api-key", "").strip()
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return (given.get(b"api-key") or given.get(b"x-api-key", "")).strip()
 
 
 class LimitBody:
