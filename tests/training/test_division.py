@@ -22,6 +22,11 @@ from tunewright.training.planning import division
 from tunewright.training.planning.division import processes_for, work
 
 GB = 10**9
+TOTAL = {"type": "object", "properties": {"total": {"type": "string"}}}
+
+
+def answer(number: int) -> str:
+    return json.dumps({"total": f"document {number}"}, separators=(",", ":"))
 
 
 @pytest.fixture
@@ -67,6 +72,21 @@ def test_as_many_as_threads_memory_and_the_batch_allow(split: Path, machine: pyt
 
 
 @pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("window", [None, 200])
+def test_copies_with_swapped_values_are_rows_too(split: Path, window: int | None) -> None:
+    """Of 17 rows the last batch of 16 has one, which two processes can't share; of 34 it has two."""
+    (split / "train.jsonl").write_text(
+        "".join(f"{example(f'document {n}', answer(n)).model_dump_json()}\n" for n in range(17)), "utf-8"
+    )
+    manifest = json.loads((split / MANIFEST).read_text("utf-8"))
+    (split / MANIFEST).write_text(json.dumps(manifest | {"files": {}, "result": {"train": 17}}), "utf-8")
+    task = {"kind": "extract", "instruction": "Read.", "schema": TOTAL, "window": window}
+    for copies, count in ((0, 1), (1, 2)):
+        spec = make_spec(task=task, train={"batch_size": 16, "num_swapped_copies": copies})
+        assert processes_for(spec, {"split": split}) == count
+
+
+@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("documents", "count"),
     [
@@ -75,12 +95,11 @@ def test_as_many_as_threads_memory_and_the_batch_allow(split: Path, machine: pyt
     ],
 )
 def test_a_documents_windows_are_what_processes_share(split: Path, documents: int, count: int) -> None:
-    document = example("".join(f"a line of the document {n}\n" for n in range(40)), '{"total":"document 7"}')
+    document = example("".join(f"a line of the document {n}\n" for n in range(40)), answer(7))
     (split / "train.jsonl").write_text(f"{document.model_dump_json()}\n" * documents, "utf-8")
     manifest = json.loads((split / MANIFEST).read_text("utf-8"))
     (split / MANIFEST).write_text(json.dumps(manifest | {"files": {}, "result": {"train": documents}}), "utf-8")
-    record = {"type": "object", "properties": {"total": {"type": "string"}}}
-    task = {"kind": "extract", "instruction": "Read.", "schema": record, "window": 200}
+    task = {"kind": "extract", "instruction": "Read.", "schema": TOTAL, "window": 200}
     spec = make_spec(task=task, train={"batch_size": 16})
     assert processes_for(spec, {"split": split}) == count
 

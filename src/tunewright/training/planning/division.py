@@ -15,6 +15,7 @@ from tunewright.core.processes import has_gpu, machine_memory
 from tunewright.core.threads import threads
 from tunewright.models.resolve import kind_of
 from tunewright.tasks import Example, task_of
+from tunewright.training.loop.swapped import with_copies
 from tunewright.training.planning.batches import decoder_examples
 from tunewright.training.planning.cpu import stored_bytes
 
@@ -47,8 +48,9 @@ def processes_for(spec: Spec, inputs: Mapping[str, Path]) -> int:
     with (inputs["split"] / "train.jsonl").open(encoding="utf-8") as lines:
         rows = map(Example.model_validate_json, lines)
         if not _is_windowed(spec):
-            return division(spec, list(islice(rows, _MEASURED)), int(manifest.result["train"])).processes
-        (examples,) = decoder_examples(spec, rows)
+            count = int(manifest.result["train"]) * (1 + spec.train.num_swapped_copies)
+            return division(spec, list(islice(rows, _MEASURED)), count).processes
+        (examples,) = decoder_examples(spec, with_copies(spec, list(rows)))
     return division(spec, examples, len(examples)).processes
 
 
