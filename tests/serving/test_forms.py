@@ -51,6 +51,14 @@ def test_a_completion(client: OpenAI) -> None:
     assert chunks[-1].usage
 
 
+@pytest.mark.parametrize("setting", [{"echo": True}, {"suffix": "the end"}, {"logprobs": 0}])
+def test_a_completion_refuses_what_would_change_its_answer(client: OpenAI, setting: dict[str, Any]) -> None:
+    asked: Any = {"model": "echo", "prompt": "lost"}
+    with pytest.raises(BadRequestError, match=next(iter(setting))):
+        client.completions.create(**asked, **setting)
+    assert client.completions.create(**asked, echo=False, suffix="", logprobs=None).choices[0].text == "lost"
+
+
 @pytest.mark.parametrize("streamed", [None, True])
 def test_null_is_the_default_of_a_setting(client: OpenAI, streamed: bool | None) -> None:
     asked: Any = {"model": "echo", "stream": streamed, "temperature": None, "top_p": None}

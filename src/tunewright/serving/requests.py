@@ -161,6 +161,10 @@ class CompletionRequest(StreamableRequest):
     n: Literal[1] | None = 1
     max_tokens: int | None = Field(None, ge=1)
     stop: Stop = ()
+    echo: Literal[False] | None = None
+    """This setting and the next two change what an answer is, and this server can't follow them."""
+    suffix: Literal[""] | None = None
+    logprobs: None = None
 
     def as_chat(self) -> ChatRequest:
         message = ChatMessage(role="user", content=self.prompt)
