@@ -33,7 +33,7 @@ demo: $(READY) $(COMPILED) ## the main job on the shipped example
 
 # The first part needs no model. In the second a file's tests share what they have trained, so one process runs them.
 test: lint ## everything: lint, types, import rules, fast tests, tests on tiny models and on the real one
-	$(ONE_THREAD) $(BIN)/pytest -m "not model and not emulator and not $(ELSEWHERE)" --numprocesses auto
+	$(ONE_THREAD) $(BIN)/pytest -m "not model and not emulator and not $(ELSEWHERE)" --numprocesses $(ONE_MORE)
 	$(ONE_THREAD) $(BIN)/pytest -m "(model or emulator) and not $(ELSEWHERE)" --numprocesses $(ONE_MORE) --dist loadfile \
 	  --no-loadscope-reorder --durations 40
 
