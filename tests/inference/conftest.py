@@ -16,14 +16,12 @@ from tunewright.inference.runtimes.vnni import library
 
 
 @pytest.fixture
-def kernels_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A processor with our own kernels, also where OpenVINO is the faster one."""
-    flags = cpu_flags()
-    if missing := library._NEEDED - flags:
+def kernels_here() -> None:
+    """A processor with our own kernels."""
+    if missing := library._NEEDED - cpu_flags():
         pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
     if not compiling.LIBRARY.is_file() and not ALL:
         pytest.skip("there was no C compiler when Tunewright was installed")
-    monkeypatch.setattr(library, "_FASTER", "none")
     library.reason_against.cache_clear()
     assert library.reason_against() is None
 

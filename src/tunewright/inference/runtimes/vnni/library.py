@@ -20,8 +20,6 @@ from tunewright.inference.runtimes.vnni.compile import FEATURES, LIBRARY, source
 
 _NEEDED = frozenset(name.replace("avx512vnni", "avx512_vnni") for name in FEATURES)
 """As Linux names them."""
-_FASTER = "amx_int8"
-"""With these instructions OpenVINO is the faster one."""
 TOKENS, MOST_WIDTH, LANES, PANEL = 64, 128, 16, 48
 """Tokens of a block of memory; the widest head; what the sides of matrices must be multiples of; outputs of a matrix
 that are computed together. `decoder.c` has them too."""
@@ -126,11 +124,8 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 @functools.cache
 def reason_against() -> str | None:
     """Why OpenVINO runs models in int8 here; None: the kernels do, those that they know."""
-    flags = cpu_flags()
-    if missing := _NEEDED - flags:
+    if missing := _NEEDED - cpu_flags():
         return f"this processor has no {', '.join(sorted(missing))}"
-    if _FASTER in flags:
-        return f"this processor has {_FASTER}, with which OpenVINO is faster"
     again = f"type: python {LIBRARY.with_name('compile.py')}"
     if not LIBRARY.is_file():
         return f"they were not compiled when Tunewright was installed; {again}"
