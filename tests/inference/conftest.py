@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,14 +16,17 @@ from tunewright.inference.runtimes.vnni import library
 
 
 @pytest.fixture
-def kernels_here() -> None:
-    """A processor with our own kernels."""
+def kernels_here() -> Iterator[None]:
+    """A processor with our own kernels. What a test makes of them is forgotten afterwards."""
     if missing := library._NEEDED - cpu_flags():
         pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
     if not compiling.LIBRARY.is_file() and not ALL:
         pytest.skip("there was no C compiler when Tunewright was installed")
     library.reason_against.cache_clear()
     assert library.reason_against() is None
+    yield
+    library.library.cache_clear()
+    library.reason_against.cache_clear()
 
 
 @pytest.fixture(scope="module")

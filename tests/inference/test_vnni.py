@@ -248,14 +248,12 @@ def test_without_a_library_that_fits_openvino_runs_the_same_weights(
         reason and {"gone": "compile.py", "older": "compile.py", "not a library": "can't be loaded"}[broken] in reason
     )
     assert np.isfinite(model(weights("llama") / "int8", by_kernels=False)([1, 2, 3])).all()
-    library.library.cache_clear()
 
 
 def test_another_processor_has_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "cpu_flags", lambda: frozenset({"avx2"}))
     library.reason_against.cache_clear()
     assert "no avx512" in str(library.reason_against())
-    library.reason_against.cache_clear()
 
 
 def test_the_kernels_compile_without_a_warning_and_say_why_they_cannot(
