@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -22,9 +28,45 @@ def kernels_here() -> Iterator[None]:
         pytest.skip(f"this processor has no {', '.join(sorted(missing))}")
     if not compiling.LIBRARY.is_file() and not ALL:
         pytest.skip("there was no C compiler when Tunewright was installed")
-    library.reason_against.cache_clear()
+    _forget()
     assert library.reason_against() is None
     yield
+    _forget()
+
+
+@pytest.fixture(scope="session")
+def _other_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels without AMX where the processor has it, else with AMX's instructions written in C."""
+    folder = tmp_path_factory.mktemp("kernels")
+    for name in ("compile.py", *compiling.SOURCES):
+        shutil.copy(compiling.HERE / name, folder / name)
+    may_use = int("amx_int8" not in cpu_flags())
+    compiler = f"cc -include {shlex.quote(str(Path(__file__).with_name('amx_in_c.h')))} -DMAY_USE_AMX={may_use}"
+    environment = os.environ | {"CC": compiler}
+    done = subprocess.run(
+        [sys.executable, folder / "compile.py"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout + done.stderr == ""
+    return folder / compiling.LIBRARY.name
+
+
+@pytest.fixture
+def other_kernels(_other_library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Within the context models are loaded by the same kernels with AMX, or without it: the other way than here."""
+
+    @contextmanager
+    def put_in_place() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(library, "LIBRARY", _other_library)
+            _forget()
+            assert library.reason_against() is None
+            yield
+        _forget()
+
+    return put_in_place
+
+
+def _forget() -> None:
     library.library.cache_clear()
     library.reason_against.cache_clear()
 

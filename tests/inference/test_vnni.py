@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_the_kernels_say_the_same_whoever_else_asks(
         another.close()
     growing, prompt = ours.begin(system), list(range(2, 40))
     assert_same([growing(prompt[:n]) for n in range(1, 38)], [ours([*system, *prompt[:n]]) for n in range(1, 38)])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_amx_changes_no_bit(
+    weights: Callable[..., Path], other_kernels: Callable[[], AbstractContextManager[None]], family: str
+) -> None:
+    """In passes of one row, of some, of a register's, of one more, and of many."""
+    folder, asked = weights(family) / "int8", [list(range(2, 2 + count)) for count in (1, 4, 5, 16, 17, 40, 100, 199)]
+
+    def answers() -> list[np.ndarray]:
+        asking = model(folder, threads=2)
+        found = [asking(ids) for ids in asked]
+        asking.close()
+        return found
+
+    here = answers()
+    with other_kernels():
+        assert_same(here, answers())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -131,6 +132,16 @@ def test_threads_without_a_text_help_with_a_long_one_and_change_no_bit(
     with ThreadPoolExecutor(5) as clients:  # more of them than threads, so some wait until a helper leaves
         for found in clients.map(lambda _: [three.logits(each)[0] for each in asked], range(100)):
             assert all(np.array_equal(a, b) for a, b in zip(found, alone, strict=True))
+
+
+@pytest.mark.parametrize("reads", READS)
+def test_amx_changes_no_bit(
+    made: Callable[..., tuple[Path, Any]], other_kernels: Callable[[], AbstractContextManager[None]], reads: str
+) -> None:
+    folder, _ = made("bert", reads)
+    here = kernels(folder).logits(texts())
+    with other_kernels():
+        assert all(np.array_equal(a, b) for a, b in zip(here, kernels(folder).logits(texts()), strict=True))
 
 
 def test_what_the_runtime_answers_is_the_kernels(made: Callable[..., tuple[Path, Any]]) -> None:

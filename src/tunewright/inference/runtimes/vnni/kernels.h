@@ -1,14 +1,18 @@
-/* What all our kernels share: memory, and rows times matrices in int8 on processors with AVX-512 VNNI.
+/* What all our kernels share: memory, and rows times matrices in int8 on processors with AVX-512 VNNI, with AMX too if
+   they have it.
 
    Weights are unsigned bytes with a scale and a zero point for each output. Rows are quantised when they meet a matrix,
    in groups of inputs with a scale each; the sums of a group are exact. What a row becomes never depends on the rows
    beside it, on the number of threads, or on what memory held before. */
 
+#include <cpuid.h>
 #include <immintrin.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") for
@@ -137,13 +141,32 @@ typedef struct {
     int move;             /* bytes of that for each step of four inputs */
 } Tile;
 
+/* Adds the sums of group `g` times its scale to what is there of the groups before. */
+INLINE void add_sums(float *part, __m512i sums, float scale, int g) {
+    const __m512 before = g ? _mm512_load_ps(part) : _mm512_setzero_ps();
+    _mm512_store_ps(part, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(scale), before));
+}
+
+/* Takes the zero points from the sums of row `r` of a tile, and writes its outputs. part: [wide, LANES] */
+INLINE void finish_row(const int wide, const Tile *t, int r, const float *part) {
+    const Matrix *m = t->matrix;
+    const __m512 whole = _mm512_set1_ps(t->rows->sum[t->row + r]);
+    float *out = t->out + (long)(t->row + r) * m->outputs + t->first;
+    UNROLLED (int c = 0; c < wide; c++) {
+        const int o = t->first + c * LANES;
+        __m512 v = _mm512_fnmadd_ps(_mm512_loadu_ps(m->zero + o), whole, _mm512_load_ps(part + c * LANES));
+        v = _mm512_fmadd_ps(v, _mm512_loadu_ps(m->scale + o), _mm512_loadu_ps(m->bias + o));
+        _mm512_storeu_ps(out + c * LANES, t->add ? _mm512_add_ps(v, _mm512_loadu_ps(out + c * LANES)) : v);
+    }
+}
+
 INLINE void tile(const int rows, const int wide, const Tile *t) {
     const Matrix *m = t->matrix;
     const Rows *x = t->rows;
     const int groups = m->inputs / x->group, steps = x->group / 4;
     const uint8_t *levels = m->levels + (long)t->first * m->inputs, *ahead = t->ahead;
     const int8_t *row = x->levels + (long)t->row * m->inputs;
-    float part[ROWS * WIDE * LANES] __attribute__((aligned(64)));
+    float part[ROWS][WIDE * LANES] __attribute__((aligned(64)));
     int g = 0;
     do {
         __m512i sum[ROWS][WIDE];
@@ -161,27 +184,113 @@ INLINE void tile(const int rows, const int wide, const Tile *t) {
             }
         }
         UNROLLED (int r = 0; r < rows; r++) {
-            const __m512 scale = _mm512_set1_ps(x->scale[(long)(t->row + r) * groups + g]);
-            UNROLLED (int c = 0; c < wide; c++) {
-                float *p = part + (r * WIDE + c) * LANES;
-                const __m512 before = g ? _mm512_load_ps(p) : _mm512_setzero_ps();
-                _mm512_store_ps(p, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][c]), scale, before));
-            }
+            const float scale = x->scale[(long)(t->row + r) * groups + g];
+            UNROLLED (int c = 0; c < wide; c++) add_sums(part[r] + c * LANES, sum[r][c], scale, g);
         }
         row += x->group;
     } while (++g < groups);
-    UNROLLED (int r = 0; r < rows; r++) {
-        const __m512 whole = _mm512_set1_ps(x->sum[t->row + r]);
-        float *out = t->out + (long)(t->row + r) * m->outputs + t->first;
-        UNROLLED (int c = 0; c < wide; c++) {
-            const int o = t->first + c * LANES;
-            __m512 v = _mm512_load_ps(part + (r * WIDE + c) * LANES);
-            v = _mm512_fnmadd_ps(_mm512_loadu_ps(m->zero + o), whole, v);
-            v = _mm512_fmadd_ps(v, _mm512_loadu_ps(m->scale + o), _mm512_loadu_ps(m->bias + o));
-            _mm512_storeu_ps(out + c * LANES, t->add ? _mm512_add_ps(v, _mm512_loadu_ps(out + c * LANES)) : v);
+    UNROLLED (int r = 0; r < rows; r++) finish_row(wide, t, r, part[r]);
+}
+
+/* ---- the same with AMX ---- */
+
+/* AMX has eight registers of 16 x 64 bytes. A product of two takes 64 inputs of 16 rows and of 16 outputs. Sums of int8
+   products are exact, and what follows them is the same code, so the outputs are the same to the last bit. */
+enum {
+    MOST_ROWS = 16,  /* of a register */
+    STEP = 64,       /* inputs of a product; groups are multiples of it */
+    FEWEST_ROWS = 4, /* with fewer, a product costs AMX what it costs with these */
+};
+
+typedef struct {
+    uint8_t palette, start, zeros[14];
+    uint16_t bytes[16]; /* of each row of each register */
+    uint8_t rows[16];   /* of each register */
+} TileShapes;
+
+/* Tests put C in the place of the instructions, for processors that have none. */
+#ifndef AMX_IN_C
+#define SHAPE_TILES(SHAPES) __asm__ volatile("ldtilecfg %0" ::"m"(*(SHAPES)))
+#define FREE_TILES() __asm__ volatile("tilerelease")
+#define ZERO_TILE(TILE) __asm__ volatile("tilezero %%tmm" #TILE ::)
+#define LOAD_TILE(TILE, FROM, STRIDE)                                                                                  \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #TILE ::"r"(FROM), "r"((long)(STRIDE)) : "memory")
+#define STORE_TILE(TILE, TO, STRIDE)                                                                                   \
+    __asm__ volatile("tilestored %%tmm" #TILE ", (%0,%1,1)" ::"r"(TO), "r"((long)(STRIDE)) : "memory")
+/* SUMS += ROWS, signed, times LEVELS, unsigned */
+#define ADD_TILES(SUMS, ROWS, LEVELS)                                                                                  \
+    __asm__ volatile("tdpbsud %%tmm" #LEVELS ", %%tmm" #ROWS ", %%tmm" #SUMS ::)
+
+/* Linux gives a process the large registers only if it asks for them. */
+static int may_use_amx(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & AMX_TILE && d & AMX_INT8 &&
+           !syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+}
+#endif
+
+static int has_amx;
+
+__attribute__((constructor)) static void look_for_amx(void) { has_amx = may_use_amx(); }
+
+/* rows: of the registers of sums, 0 to 2, and of rows, 3. Those of levels are 4 to 6. */
+static void shape_tiles(int rows) {
+    TileShapes shapes = {.palette = 1};
+    for (int n = 0; n < 2 * WIDE + 1; n++) shapes.bytes[n] = 64, shapes.rows[n] = n <= WIDE ? rows : STEP / 4;
+    SHAPE_TILES(&shapes);
+}
+
+/* The sums of a group of inputs. sums: [MOST_ROWS, wide, LANES] */
+INLINE void sum_group(const int wide, int inputs, int group, const int8_t *row, const uint8_t *levels, int32_t *sums) {
+    ZERO_TILE(0);
+    if (wide > 1) ZERO_TILE(1);
+    if (wide > 2) ZERO_TILE(2);
+    for (int k = 0; k < group; k += STEP, row += STEP, levels += STEP * LANES * wide) {
+        LOAD_TILE(3, row, inputs);
+        LOAD_TILE(4, levels, 64 * wide);
+        ADD_TILES(0, 3, 4);
+        if (wide > 1) {
+            LOAD_TILE(5, levels + 64, 64 * wide);
+            ADD_TILES(1, 3, 5);
+        }
+        if (wide > 2) {
+            LOAD_TILE(6, levels + 128, 64 * wide);
+            ADD_TILES(2, 3, 6);
         }
     }
+    STORE_TILE(0, sums, 64 * wide);
+    if (wide > 1) STORE_TILE(1, sums + LANES, 64 * wide);
+    if (wide > 2) STORE_TILE(2, sums + 2 * LANES, 64 * wide);
 }
+
+INLINE void tile_with_amx(int rows, const int wide, const Tile *t) {
+    const Matrix *m = t->matrix;
+    const Rows *x = t->rows;
+    const int groups = m->inputs / x->group;
+    const uint8_t *levels = m->levels + (long)t->first * m->inputs, *ahead = t->ahead;
+    const int8_t *row = x->levels + (long)t->row * m->inputs;
+    float part[MOST_ROWS][WIDE * LANES] __attribute__((aligned(64)));
+    int32_t sums[2][MOST_ROWS * WIDE * LANES] __attribute__((aligned(64)));
+    /* The products of a group are under way while the sums of the one before are added. */
+    for (int g = 0; g <= groups; g++) {
+        if (g < groups)
+            sum_group(wide, m->inputs, x->group, row + (long)g * x->group, levels + (long)g * x->group * wide * LANES,
+                      sums[g % 2]);
+        if (!g) continue;
+        for (int r = 0; r < rows; r++) {
+            const float scale = x->scale[(long)(t->row + r) * groups + g - 1];
+            const int32_t *from = sums[(g - 1) % 2] + r * wide * LANES;
+            UNROLLED (int c = 0; c < wide; c++)
+                add_sums(part[r] + c * LANES, _mm512_load_si512(from + c * LANES), scale, g - 1);
+        }
+        for (const uint8_t *end = ahead + (long)t->move * x->group / 4; ahead < end; ahead += 64)
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+    }
+    for (int r = 0; r < rows; r++) finish_row(wide, t, r, part[r]);
+}
+
+/* ---- a panel ---- */
 
 #define TILES(COUNT)                                                                                                   \
     case COUNT:                                                                                                        \
@@ -192,14 +301,20 @@ INLINE void tile(const int rows, const int wide, const Tile *t) {
 
 /* skip: how many panels further on the next one is that this thread is likely to take. */
 static void panel(const Matrix *m, int number, int skip, const Rows *x, int rows, float *out, int add) {
-    const int first = number * PANEL, wide = panel_width(m, first), tiles = (rows + ROWS - 1) / ROWS;
+    const int amx = has_amx && rows >= FEWEST_ROWS && x->group % STEP == 0, most = amx ? MOST_ROWS : ROWS;
+    const int first = number * PANEL, wide = panel_width(m, first), tiles = (rows + most - 1) / most;
     const uint8_t *next = m->levels + (long)(first + skip * PANEL) * m->inputs;
     const int move = (4 * PANEL + tiles - 1) / tiles;
+    if (amx) shape_tiles((rows + tiles - 1) / tiles); /* tiles with one row fewer read one of the next tile's too */
     for (int n = 0; n < tiles; n++) {
         const int row = (long)rows * n / tiles, count = (long)rows * (n + 1) / tiles - row;
         const Tile t = {m, x, out, add, first, row, next + (long)n * move * m->inputs / 4, move};
-        switch (count) { TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) TILES(7) TILES(8) }
+        if (!amx) switch (count) { TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6) TILES(7) TILES(8) }
+        else if (wide == 3 * LANES) tile_with_amx(count, 3, &t);
+        else if (wide == 2 * LANES) tile_with_amx(count, 2, &t);
+        else tile_with_amx(count, 1, &t);
     }
+    if (amx) FREE_TILES();
 }
 
 /* ---- single rows ---- */
