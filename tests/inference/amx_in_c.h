@@ -1,11 +1,15 @@
 /* What AMX's instructions do, in C: tests compile the kernels with it where the processor has none (-DMAY_USE_AMX=1), and
-   without AMX where it has them (-DMAY_USE_AMX=0). Source: Intel's Software Developer's Manual, volume 2. */
+   without AMX where it has them (-DMAY_USE_AMX=0). With -DROW_BYTE=uint8_t they multiply wrongly, as an emulator did. Source:
+   Intel's Software Developer's Manual, volume 2. */
 
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define AMX_IN_C
+#ifndef ROW_BYTE
+#define ROW_BYTE int8_t
+#endif
 
 /* As LDTILECFG reads them. */
 static __thread struct {
@@ -40,11 +44,12 @@ static inline void add_tiles(int sums, int rows, int levels) {
             int32_t sum;
             memcpy(&sum, tile_registers[sums][r] + 4 * o, 4);
             for (int k = 0; k < shape_of_tiles.bytes[rows]; k++)
-                sum += (int8_t)tile_registers[rows][r][k] * tile_registers[levels][k / 4][4 * o + k % 4];
+                sum += (ROW_BYTE)tile_registers[rows][r][k] * tile_registers[levels][k / 4][4 * o + k % 4];
             memcpy(tile_registers[sums][r] + 4 * o, &sum, 4);
         }
 }
 
+#define TICKS() 0
 #define SHAPE_TILES(SHAPES) memcpy(&shape_of_tiles, SHAPES, sizeof shape_of_tiles)
 #define FREE_TILES() (shape_of_tiles.palette = 0)
 #define ZERO_TILE(TILE) zero_tile(TILE)

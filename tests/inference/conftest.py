@@ -35,31 +35,44 @@ def kernels_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _other_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernels without AMX where the processor has it, else with AMX's instructions written in C."""
-    folder = tmp_path_factory.mktemp("kernels")
-    for name in ("compile.py", *compiling.SOURCES):
-        shutil.copy(compiling.HERE / name, folder / name)
-    may_use = int("amx_int8" not in cpu_flags())
-    compiler = f"cc -include {shlex.quote(str(Path(__file__).with_name('amx_in_c.h')))} -DMAY_USE_AMX={may_use}"
-    environment = os.environ | {"CC": compiler}
-    done = subprocess.run(
-        [sys.executable, folder / "compile.py"], capture_output=True, text=True, check=True, env=environment
-    )
-    assert done.stdout + done.stderr == ""
-    return folder / compiling.LIBRARY.name
+def _other_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """flags of the compiler -> the kernels with AMX's instructions written in C."""
+
+    @cache
+    def compiled(flags: str) -> Path:
+        folder = tmp_path_factory.mktemp("kernels")
+        for name in ("compile.py", *compiling.SOURCES):
+            shutil.copy(compiling.HERE / name, folder / name)
+        compiler = f"cc -include {shlex.quote(str(Path(__file__).with_name('amx_in_c.h')))} {flags}"
+        done = subprocess.run(
+            [sys.executable, folder / "compile.py"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"CC": compiler},
+        )
+        assert done.stdout + done.stderr == ""
+        return folder / compiling.LIBRARY.name
+
+    return compiled
 
 
 @pytest.fixture
-def other_kernels(_other_library: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
-    """Within the context models are loaded by the same kernels with AMX, or without it: the other way than here."""
+def other_kernels(
+    _other_library: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., AbstractContextManager[None]]:
+    """Within the context models are loaded by the same kernels with AMX, or without it: the other way than here. Or by
+    kernels that may use an AMX that multiplies wrongly."""
 
     @contextmanager
-    def put_in_place() -> Iterator[None]:
+    def put_in_place(wrong: bool = False) -> Iterator[None]:
+        without = not wrong and bool(library.library().with_amx())
+        flags = "-DMAY_USE_AMX=0" if without else "-DMAY_USE_AMX=1" + " -DROW_BYTE=uint8_t" * wrong
         with monkeypatch.context() as patch:
-            patch.setattr(library, "LIBRARY", _other_library)
+            patch.setattr(library, "LIBRARY", _other_library(flags))
             _forget()
             assert library.reason_against() is None
+            assert bool(library.library().with_amx()) is not (without or wrong)
             yield
         _forget()
 

@@ -95,6 +95,19 @@ def test_amx_changes_no_bit(
         assert_same(here, answers())
 
 
+def test_people_are_told_of_amx_which_is_not_used_where_it_multiplies_wrongly(
+    other_kernels: Callable[..., AbstractContextManager[None]]
+) -> None:
+    here = library.kernels_say()
+    with other_kernels():
+        assert {here, library.kernels_say()} == {
+            "our own, for decoders and BERT's kind in int8",
+            "our own, with AMX, for decoders and BERT's kind in int8",
+        }
+    with other_kernels(wrong=True):
+        assert library.kernels_say() == "our own, for decoders and BERT's kind in int8"
+
+
 @pytest.mark.parametrize(
     ("family", "precision"), [*((name, "int8") for name in OTHERS), ("llama", "int4"), ("llama", "fp32")]
 )

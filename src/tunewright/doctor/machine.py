@@ -17,7 +17,7 @@ from tunewright.data.steps import raw_files
 from tunewright.economics import price_book
 from tunewright.economics.candidates import check_prices
 from tunewright.economics.lifetimes import today
-from tunewright.inference.runtimes.vnni.library import reason_against
+from tunewright.inference.runtimes.vnni.library import kernels_say
 from tunewright.models.catalogue import catalogue
 from tunewright.models.device import nvidia_gpus
 from tunewright.models.fetch import cache_folder, require_pip
@@ -76,10 +76,7 @@ def _machine() -> Iterator[Check]:
         "Set TUNEWRIGHT_CACHE to a folder that you may write to.",
     )
     yield _gpu()
-    against = reason_against()
-    yield Check(
-        "kernels", True, f"OpenVINO's: {against}" if against else "our own, for decoders and BERT's kind in int8"
-    )
+    yield Check("kernels", True, kernels_say())
 
 
 def _gpu() -> Check:

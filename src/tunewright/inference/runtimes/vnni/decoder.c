@@ -769,3 +769,6 @@ void network_spent(const Network *n, double spent[KINDS]) {
 }
 
 const char *source_hash(void) { return SOURCE_HASH; }
+
+/* Whether matrices are multiplied with AMX here. */
+int with_amx(void) { return use_amx; }

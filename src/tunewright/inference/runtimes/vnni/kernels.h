@@ -208,8 +208,9 @@ typedef struct {
     uint8_t rows[16];   /* of each register */
 } TileShapes;
 
-/* Tests put C in the place of the instructions, for processors that have none. */
+/* Tests put C in the place of the instructions, for processors that have none, and stop the clock. */
 #ifndef AMX_IN_C
+#define TICKS() __rdtsc()
 #define SHAPE_TILES(SHAPES) __asm__ volatile("ldtilecfg %0" ::"m"(*(SHAPES)))
 #define FREE_TILES() __asm__ volatile("tilerelease")
 #define ZERO_TILE(TILE) __asm__ volatile("tilezero %%tmm" #TILE ::)
@@ -230,9 +231,7 @@ static int may_use_amx(void) {
 }
 #endif
 
-static int has_amx;
-
-__attribute__((constructor)) static void look_for_amx(void) { has_amx = may_use_amx(); }
+static int use_amx;
 
 /* rows: of the registers of sums, 0 to 2, and of rows, 3. Those of levels are 4 to 6. */
 static void shape_tiles(int rows) {
@@ -301,7 +300,7 @@ INLINE void tile_with_amx(int rows, const int wide, const Tile *t) {
 
 /* skip: how many panels further on the next one is that this thread is likely to take. */
 static void panel(const Matrix *m, int number, int skip, const Rows *x, int rows, float *out, int add) {
-    const int amx = has_amx && rows >= FEWEST_ROWS && x->group % STEP == 0, most = amx ? MOST_ROWS : ROWS;
+    const int amx = use_amx && rows >= FEWEST_ROWS && x->group % STEP == 0, most = amx ? MOST_ROWS : ROWS;
     const int first = number * PANEL, wide = panel_width(m, first), tiles = (rows + most - 1) / most;
     const uint8_t *next = m->levels + (long)(first + skip * PANEL) * m->inputs;
     const int move = (4 * PANEL + tiles - 1) / tiles;
@@ -316,6 +315,50 @@ static void panel(const Matrix *m, int number, int skip, const Rows *x, int rows
     }
     if (amx) FREE_TILES();
 }
+
+/* ---- the choice between the two ---- */
+
+enum { CHECKED_ROWS = 73, CHECKED_INPUTS = 576, CHECKED_OUTPUTS = 4 * PANEL + LANES, CHECKS = 8 };
+
+/* Ticks of the processor's clock for rows times a matrix, the fewest of some tries. */
+static uint64_t ticks_of(const Matrix *m, const Rows *x, float *out) {
+    uint64_t fewest = UINT64_MAX;
+    for (int n = 0; n < CHECKS; n++) {
+        const uint64_t began = TICKS();
+        for (int first = 0; first < m->outputs; first += PANEL) panel(m, first / PANEL, 0, x, CHECKED_ROWS, out, 0);
+        const uint64_t took = TICKS() - began;
+        if (took < fewest) fewest = took;
+    }
+    return fewest;
+}
+
+/* AMX is used if a product of bytes of all kinds is the same with it, and takes no longer. An emulator was seen to multiply
+   wrongly, and not every virtual machine gives the instructions at their speed. It takes a millisecond. */
+static int amx_pays(void) {
+    Arena arena = {0};
+    Matrix m;
+    Rows x;
+    shape_matrix(&arena, &arena, &m, CHECKED_OUTPUTS, CHECKED_INPUTS);
+    shape_rows(&arena, &x, CHECKED_ROWS, CHECKED_INPUTS, CHECKED_INPUTS / 3);
+    const size_t bytes = sizeof(float) * CHECKED_ROWS * CHECKED_OUTPUTS;
+    float *with = take(&arena, bytes), *without = take(&arena, bytes);
+    int pays = 0;
+    if (!arena.failed) {
+        for (int n = 0; n < CHECKED_OUTPUTS * CHECKED_INPUTS; n++) m.levels[n] = n * 2654435761u >> 24;
+        for (int o = 0; o < CHECKED_OUTPUTS; o++) m.scale[o] = 1;
+        for (int n = 0; n < CHECKED_ROWS * CHECKED_INPUTS; n++) x.levels[n] = (int)(n * 2246822519u >> 24) - 128;
+        for (int n = 0; n < CHECKED_ROWS * 3; n++) x.scale[n] = 1;
+        memset(x.sum, 0, sizeof(float) * CHECKED_ROWS);
+        use_amx = 1;
+        const uint64_t ticks = ticks_of(&m, &x, with);
+        use_amx = 0;
+        pays = ticks <= ticks_of(&m, &x, without) && !memcmp(with, without, bytes);
+    }
+    give_back(&arena);
+    return pays;
+}
+
+__attribute__((constructor)) static void choose(void) { use_amx = may_use_amx() && amx_pays(); }
 
 /* ---- single rows ---- */
 

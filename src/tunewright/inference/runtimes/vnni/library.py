@@ -118,6 +118,7 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "buffers_new": (c_void_p, [c_void_p, c_int, c_int]),
     "buffers_free": (None, [c_void_p]),
     "source_hash": (c_char_p, []),
+    "with_amx": (c_int, []),
 }
 
 
@@ -134,6 +135,13 @@ def reason_against() -> str | None:
     except (OSError, AttributeError) as error:
         return f"{LIBRARY} can't be loaded: {error}"
     return None if current else f"{LIBRARY} is older than its source; {again}"
+
+
+def kernels_say() -> str:
+    """Whose kernels run models in int8 here, for people."""
+    if against := reason_against():
+        return f"OpenVINO's: {against}"
+    return f"our own,{' with AMX,' if library().with_amx() else ''} for decoders and BERT's kind in int8"
 
 
 @functools.cache
