@@ -96,7 +96,7 @@ def test_amx_changes_no_bit(
 
 
 def test_people_are_told_of_amx_which_is_not_used_where_it_multiplies_wrongly(
-    other_kernels: Callable[..., AbstractContextManager[None]]
+    other_kernels: Callable[..., AbstractContextManager[None]],
 ) -> None:
     here = library.kernels_say()
     with other_kernels():

@@ -342,6 +342,23 @@ def test_a_number_is_found_though_many_likelier_pieces_are_none() -> None:
     assert SpanReader(date, logits, words(text), text).read(whole=True).record == {"a": "2024-03-18"}
 
 
+def test_a_field_of_whole_numbers_cuts_none() -> None:
+    rows = [example(f"sum {n}.50 on {n}/04/18 part {n}.7", {"a": f"{n}.50", "b": f"{n}"}) for n in range(10, 70)]
+    schema = schema_of(("a",), a=TEXT, b=TEXT)
+    habits = aligner_of(schema, *rows).habits
+    assert habits.whole_numbers == ("a",)
+    assert aligner_of(schema, *rows[1:]).habits.whole_numbers == (), "too few to know"
+    tags = TagSet(fields_of(RecordForm(schema)), [("a", "text"), ("b", "text")], habits)
+    text = "sum 12.50 12/04"
+    logits = logits_for(tags, [0, 0, 1, 0, 0, 0, 0, 0, 0], [])
+    logits[3:5, 2] = 7
+    assert SpanReader(tags, logits, words(text), text).read(whole=True).record == {"a": "12.50"}
+    logits = logits_for(tags, [0, 0, 3, 0, 0, 0, 0, 0, 0], [])
+    logits[7, 1], logits[5, 1], logits[6:8, 2] = 7.9, 7, 7.9
+    found = SpanReader(tags, logits, words(text), text).read(whole=True)
+    assert found.record == {"a": "12/04", "b": "12"}, "b may cut one, and a not where it is looked for either"
+
+
 def test_a_field_of_one_line_does_not_go_on_in_the_next() -> None:
     names = [example(f"{n} Main\nat Koi {n} Print\nno. {n}", {"a": f"Koi {n}", "b": f"{n} Main at"}) for n in range(60)]
     schema = schema_of(("a",), a=TEXT, b=TEXT)
@@ -467,7 +484,7 @@ def test_the_sequence_of_tags_is_the_likeliest_of_all_legal_ones(
     def score(tags: Any) -> float:
         return sum(float(scores[at, tag]) for at, tag in enumerate(tags))
 
-    found = best_tags(scores, begin, end)
+    found = best_tags(scores, *(np.array([[each] * 2 for each in ends], bool).reshape(-1, 2) for ends in (begin, end)))
     assert legal(tuple(found))
     best = max((tags for tags in itertools.product(range(5), repeat=len(tokens)) if legal(tags)), key=score)
     assert score(found) == pytest.approx(score(best))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.fixtures.encoders import WINDOW, build, local, write_encoder
+from tests.fixtures.encoders import WINDOW, build, local, with_word_pieces, write_encoder
 from tunewright.config.sections import EncoderSpec
+from tunewright.core.artifacts import write_jsonl
 from tunewright.core.errors import UserError
 from tunewright.evaluation.candidates.classifiers import trained_encoder
 from tunewright.inference.predictors import RecordTagger
@@ -210,6 +211,31 @@ def test_a_trained_encoder_spells_a_name_in_capitals_as_records_do(bert: Path, t
     trainer.model.save_pretrained(tmp_path / "tuned")
     tagger = trained_encoder(tmp_path / "tuned", TASK, WINDOW)
     assert json.loads(tagger.answer("HALDEN GMBH").text)["who"] in ("Halden", "GmbH", "Halden GmbH")
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_lines_end_is_a_token_where_training_has_lines(lines: bool, tmp_path: Path) -> None:
+    """Also in the trained encoder's folder, so that every runtime reads it."""
+    import tunewright as tw
+
+    with_word_pieces(write_encoder("bert", tmp_path / "base"))
+    rows = [{"text": each.request, "label": json.loads(each.answer)} for each in EXAMPLES]
+    for row in rows if not lines else []:
+        row["text"] = " ".join(str(row["text"]).split())
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    spec = {
+        "name": "lines",
+        "model": "base",
+        "task": {"kind": "extract", "instruction": "Read this.", "schema": SCHEMA},
+        "data": {"train": "train.jsonl", "test_fraction": 0.25, "validation_fraction": 0.0},
+        "train": {"encoder": {"epochs": 1}, "num_evaluations": 0, "num_checkpoints": 0},
+    }
+    (tmp_path / "tunewright.yaml").write_text(json.dumps(spec), "utf-8")
+    tuned = tw.train(tw.load_spec(tmp_path, [])) / "encoder"
+    read = TextTokenizer(tuned).encode_framed("oil\ntea")
+    assert (4 in read) == lines
+    plain = TextTokenizer(tmp_path / "base").encode_framed("oil\ntea")
+    assert [token for token in read if token != 4] == plain
 
 
 def test_a_row_says_what_it_teaches_and_no_more(bert: Path) -> None:

@@ -67,6 +67,11 @@ class LocalEncoder:
     window: int
     """Tokens of the longest text that it reads, its frame included."""
     pooling: Pooling
+    line_ends: bool = False
+    """Whether the end of a line is a token of its own, also where its tokenizer says white space."""
+
+    def tokenizer(self) -> TextTokenizer:
+        return TextTokenizer(self.folder, line_ends=self.line_ends)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tunewright.core.limits import LETTERS_A_TOKEN
 from tunewright.models.files import loading, read_bytes
+from tunewright.models.line_ends import with_line_ends
 from tunewright.models.tokenizer_check import check_tokenizer
 
 
@@ -81,16 +82,22 @@ class IncrementalDecoder:
 
 class TextTokenizer:
     """Converts between text and token ids. It adds no tokens around a text unless a method says so. See
-    `tunewright.models.chat.Tokenizer`."""
+    `tunewright.models.chat.Tokenizer`.
 
-    def __init__(self, folder: Path):
+    Args:
+        folder: has `tokenizer.json`.
+        line_ends: whether the end of a line is a token of its own, also where the file says white space; see
+            `with_line_ends`.
+    """
+
+    def __init__(self, folder: Path, *, line_ends: bool = False):
         from tokenizers import Tokenizer
 
         file = folder / "tokenizer.json"
         content = read_bytes(file)
         check_tokenizer(content, file)
         with loading(file, "The tokenizer"):
-            self._tokenizer = Tokenizer.from_buffer(content)
+            self._tokenizer = Tokenizer.from_buffer(with_line_ends(content) if line_ends else content)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             # `encode_special_tokens` is a setting of the tokenizer, not of a call, and serving encodes from several

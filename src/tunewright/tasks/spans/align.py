@@ -12,8 +12,9 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from tunewright.tasks.example import Example
@@ -28,9 +29,11 @@ ROUNDS = 5
 """Rounds of expectation maximisation."""
 LEAST = 3
 """Values that must need a reading before a field gets it; fewer are too little to learn from."""
-_ONE_LINE = 60
-"""Values in one line from which a field is known to be in one line, if no value is in several. Were one value in twenty
-in several lines, 95 % of such fields would show it."""
+_NEVER = 60
+"""Values that are enough to know what a field's values never do, if none does it. If one value in twenty did it, 95 %
+of such fields would show it."""
+_JOINED = re.compile(r"(?<=\d)[.,:/'-](?=\d)")
+"""A sign between the digits of a number, a date or a time."""
 _ONE_CASE = 0.05
 """The most of a field's different values that are in one case, for the others to be spelt."""
 _SMOOTH = 0.5
@@ -81,6 +84,13 @@ def whole(text: str, at: int) -> bool:
     return not ((before.isalpha() and after.isalpha()) or (before.isdigit() and after.isdigit()))
 
 
+@lru_cache(maxsize=4)
+def joints(text: str) -> frozenset[int]:
+    """The places beside signs that join digits, as in 12.50 or 03/04/18. A piece that begins or ends there cuts a
+    number."""
+    return frozenset(at for sign in _JOINED.finditer(text) for at in sign.span())
+
+
 class Aligner:
     """Learns from examples which readings each field needs and which places of its values are right.
 
@@ -98,13 +108,15 @@ class Aligner:
         self._spellings = _spellings(fields, examples)
         """The spelling of each field that may be spelt."""
         self._one_line: set[str] = set()
+        self._whole_numbers: set[str] = set()
         values = [(example.request, value) for example in examples for value in self._values(example)[0]]
         self._readings = _needed([value for _, value in values])
         for text, value in values:
             value.places = self._readable(value)
             value.cues = {place: cues(text, place) for place in value.places}
         self._learn([value for _, value in values if value.places])
-        self._one_line = _in_one_line(values)
+        self._one_line = _never(values, lambda text, start, end: "\n" in text[start:end])
+        self._whole_numbers = _never(values, _cuts_number)
 
     @property
     def kinds(self) -> list[tuple[str, str]]:
@@ -117,6 +129,7 @@ class Aligner:
         return Habits(
             spellings={path: self._spellings[path] for path, name in self.kinds if name == SPELT},
             one_line=tuple(sorted(self._one_line)),
+            whole_numbers=tuple(sorted(self._whole_numbers)),
         )
 
     def align(self, example: Example) -> Aligned:
@@ -148,6 +161,8 @@ class Aligner:
                     if reading == SPELT and path not in self._spellings:
                         continue
                     if path in self._one_line and "\n" in text[start:end]:
+                        continue
+                    if path in self._whole_numbers and _cuts_number(text, start, end):
                         continue
                     piece = read(reading, text[start:end], spelling)
                     if whole(text, start) and whole(text, end) and piece is not None and each.fit(piece) == value:
@@ -271,17 +286,22 @@ def _spellings(fields: Sequence[Field], examples: Sequence[Example]) -> dict[str
     }
 
 
-def _in_one_line(values: Iterable[tuple[str, _Value]]) -> set[str]:
-    """The fields whose values stand in one line.
+def _cuts_number(text: str, start: int, end: int) -> bool:
+    return not joints(text).isdisjoint((start, end))
+
+
+def _never(values: Iterable[tuple[str, _Value]], does: Callable[[str, int, int], bool]) -> set[str]:
+    """The fields of which no value, at any of its places, does what the values of others do.
 
     Args:
         values: (text, value).
+        does: text, first character and the one after the last of a place -> whether a value there does it.
     """
-    lines: dict[str, Counter[bool]] = defaultdict(Counter)
+    counts: dict[str, Counter[bool]] = defaultdict(Counter)
     for text, value in values:
         if value.places:
-            lines[value.path][all("\n" in text[start:end] for start, end in value.places)] += 1
-    return {path for path, split in lines.items() if split[False] >= _ONE_LINE and not split[True]}
+            counts[value.path][all(does(text, start, end) for start, end in value.places)] += 1
+    return {path for path, count in counts.items() if count[False] >= _NEVER and not count[True]}
 
 
 def _needed(values: Sequence[_Value]) -> dict[str, tuple[str, ...]]:

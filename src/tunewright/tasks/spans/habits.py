@@ -14,6 +14,8 @@ class Habits(BaseModel):
     """The `Spelling` of each field that is read with `tunewright.tasks.spans.readings.SPELT`."""
     one_line: tuple[str, ...] = ()
     """The fields whose values, where training found them, never went on in the next line of a text."""
+    whole_numbers: tuple[str, ...] = ()
+    """The fields whose values, where training found them, never cut a number, a date or a time, as 12 does in 12.50."""
 
 
 NONE_KNOWN = Habits()

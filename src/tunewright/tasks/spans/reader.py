@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tunewright.tasks.spans.align import joints
 from tunewright.tasks.spans.fields import Field
 from tunewright.tasks.spans.readings import read, shaped
 from tunewright.tasks.spans.tags import (
     OUTSIDE,
+    Bools,
     Floats,
     Offsets,
     SpanRecord,
@@ -70,9 +72,7 @@ class SpanReader:
         rows = np.asarray(logits, np.float64)
         self._scores = log_softmax(rows[self._tokens, : tags.size])
         self._first: Floats = rows[0]
-        begin, end = seams(places, text)
-        self._begin = [begin[number] for number in self._tokens]
-        self._end = [end[number] for number in self._tokens]
+        self._begin, self._end = self._seams(*(np.array(ends, bool)[self._tokens] for ends in seams(places, text)))
         self._path = best_tags(self._in_one_line(), self._begin, self._end)
         self._marked, self._taken = self._pieces()
 
@@ -140,8 +140,22 @@ class SpanReader:
         """Some tokens as a piece of a field's likeliest kind; None if they can't be read as a value of the field."""
         if field.path in self._set.habits.one_line and self._line[first] != self._line[last]:
             return None
-        kinds = self._set.kinds_of[field.path]
-        return self._piece(max(kinds, key=lambda kind: self._scores[first, kind.begin]), first, last)
+        kind = max(self._set.kinds_of[field.path], key=lambda kind: self._scores[first, kind.begin])
+        if not (self._begin[first, kind.number] and self._end[last, kind.number]):
+            return None
+        return self._piece(kind, first, last)
+
+    def _seams(self, begin: Bools, end: Bools) -> tuple[Bools, Bools]:
+        """Whether a value of each kind may begin with a token, and end with one, [tokens, kinds].
+
+        Args:
+            begin, end: whether a value of any kind may, [tokens].
+        """
+        cutting = np.array([kind.path not in self._set.habits.whole_numbers for kind in self._set.kinds], bool)
+        cuts = joints(self._text)
+        starts = np.array([start not in cuts for start, _ in self._places], bool)
+        ends = np.array([end not in cuts for _, end in self._places], bool)
+        return begin[:, None] & (starts[:, None] | cutting), end[:, None] & (ends[:, None] | cutting)
 
     @functools.cached_property
     def _line(self) -> npt.NDArray[np.int64]:
@@ -160,7 +174,7 @@ class SpanReader:
         scores[behind[:, None], columns] = -np.inf
         return scores
 
-    def _pieces(self) -> tuple[dict[str, list[ScoredPiece]], npt.NDArray[np.bool_]]:
+    def _pieces(self) -> tuple[dict[str, list[ScoredPiece]], Bools]:
         """(the values that are marked for each field, whether each token is one of a value that a field takes).
 
         A piece that can't be read is taken by none, nor is one that a field with one value leaves: both dates of a text
@@ -187,14 +201,12 @@ class SpanReader:
 
     def _expected(self, field: Field) -> float:
         """The expected number of values of a field in the text: the sum of their probabilities."""
-        return sum(float(self._expected_tags[kind.begin]) for kind in self._set.kinds_of[field.path])
+        return sum(
+            float(np.exp(self._scores[self._begin[:, kind.number], kind.begin]).sum())
+            for kind in self._set.kinds_of[field.path]
+        )
 
-    @functools.cached_property
-    def _expected_tags(self) -> Floats:
-        """The expected number of tokens with each tag, of those that a value may begin with."""
-        return np.asarray(np.exp(self._scores[self._begin]).sum(0))
-
-    def best_candidate(self, field: Field, taken: npt.NDArray[np.bool_] | None = None) -> ScoredPiece | None:
+    def best_candidate(self, field: Field, taken: Bools | None = None) -> ScoredPiece | None:
         """The likeliest piece that no field takes and that can be read as a value of a field; None if there is none.
 
         Args:
@@ -207,9 +219,7 @@ class SpanReader:
             likeliest = itertools.chain(self._likeliest(field, taken, self._shaped), likeliest)
         return next(filter(None, itertools.starmap(self._piece, likeliest)), None)
 
-    def _likeliest(
-        self, field: Field, taken: npt.NDArray[np.bool_], among: Any = True
-    ) -> Iterator[tuple[TagKind, int, int]]:
+    def _likeliest(self, field: Field, taken: Bools, among: Any = True) -> Iterator[tuple[TagKind, int, int]]:
         """Pieces that no field takes, those first that are likeliest to be a value of the field and not what their tags
         say.
 
@@ -226,25 +236,26 @@ class SpanReader:
         last = first + np.arange(min(_LONGEST, tokens))
         behind = np.minimum(last + 1, tokens)
         free = (last < tokens) & (before[behind] == before[first]) & among
-        free &= np.array(self._begin)[:, None] & np.array(self._end)[behind - 1]
+        number = kinds[0].number  # the seams are the same for all kinds of a field
+        free &= self._begin[:, number, None] & self._end[behind - 1, number]
         begins, ends = np.array(self._places).T
         free &= ends[behind - 1] - begins[:, None] <= _LETTERS
         if field.path in self._set.habits.one_line:
             free &= self._line[:, None] == self._line[behind - 1]
         gains = np.full((len(kinds), *free.shape), -np.inf)
         as_tagged = self._scores[np.arange(tokens), self._path]
-        for number, kind in enumerate(kinds):
+        for row, kind in enumerate(kinds):
             more = np.concatenate([[0.0], np.cumsum(self._scores[:, kind.inside] - as_tagged)])
             begun = (self._scores[:, kind.begin] - as_tagged)[:, None]
-            gains[number] = np.where(free, begun + more[behind] - more[first + 1], -np.inf)
+            gains[row] = np.where(free, begun + more[behind] - more[first + 1], -np.inf)
         for at in np.argsort(-gains, axis=None, kind="stable"):
-            number, begin, length = np.unravel_index(at, gains.shape)
-            if not np.isfinite(gains[number, begin, length]):
+            row, begin, length = np.unravel_index(at, gains.shape)
+            if not np.isfinite(gains[row, begin, length]):
                 return
-            yield kinds[int(number)], int(begin), int(begin + length)
+            yield kinds[int(row)], int(begin), int(begin + length)
 
     @functools.cached_property
-    def _shaped(self) -> npt.NDArray[np.bool_]:
+    def _shaped(self) -> Bools:
         """Which pieces, [first tokens, lengths less one], may be a number, a date or a code."""
         begins = {start: token for token, (start, _) in enumerate(self._places)}
         ends = {end: token for token, (_, end) in enumerate(self._places)}

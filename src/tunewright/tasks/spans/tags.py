@@ -26,6 +26,7 @@ OUTSIDE = 0
 Offsets = Sequence[tuple[int, int]]
 """For each token, (its first character, the one after its last). The two are equal for the tokens of the frame."""
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class TagKind:
     reading: str
     begin: int
     """The column of the tag of a span's first token."""
+
+    @property
+    def number(self) -> int:
+        """Its number among the kinds of a tag set."""
+        return (self.begin - 1) // 2
 
     @property
     def inside(self) -> int:
@@ -224,13 +230,13 @@ def seams(places: Offsets, text: str) -> tuple[list[bool], list[bool]]:
     return begin, end
 
 
-def best_tags(scores: Floats, begin: Sequence[bool], end: Sequence[bool]) -> list[int]:
+def best_tags(scores: Floats, begin: Bools, end: Bools) -> list[int]:
     """The likeliest legal sequence of tags (Viterbi): an inside tag follows the begin tag of its kind, and values begin
-    and end only where `seams` allows it.
+    and end only where they may.
 
     Args:
         scores: log-probabilities [tokens, tags] of tokens that are text.
-        begin, end: the results of `seams` for the same tokens.
+        begin, end: whether a value of each kind may begin, or end, with a token, [tokens, kinds].
     """
     greedy = scores.argmax(1).tolist()
     if _legal(greedy, begin, end):
@@ -245,18 +251,19 @@ def best_tags(scores: Floats, begin: Sequence[bool], end: Sequence[bool]) -> lis
     begins = np.zeros((tokens, kinds), bool)
     for token in range(tokens):
         ended, kind = out, -1
-        if token and end[token - 1] and within.max() > out:
-            kind = int(within.argmax())
-            ended = float(within[kind])
+        done = np.where(end[token - 1], within, -np.inf)
+        if token and done.max() > out:
+            kind = int(done.argmax())
+            ended = float(done[kind])
         from_out[token] = kind
         going = within + gone[token]
-        fresh = ended + begun[token] if begin[token] else np.full(kinds, -np.inf)
+        fresh = np.where(begin[token], ended + begun[token], -np.inf)
         begins[token] = fresh >= going
         within = np.where(begins[token], fresh, going)
         out = ended + float(outside[token])
-    last = -1
-    if tokens and end[-1] and within.max() > out:
-        last = int(within.argmax())
+    last, done = -1, np.where(end[-1], within, -np.inf)
+    if done.max() > out:
+        last = int(done.argmax())
     tags = [OUTSIDE] * tokens
     state = last
     for token in range(tokens - 1, -1, -1):
@@ -270,16 +277,18 @@ def best_tags(scores: Floats, begin: Sequence[bool], end: Sequence[bool]) -> lis
     return tags
 
 
-def _legal(tags: Sequence[int], begin: Sequence[bool], end: Sequence[bool]) -> bool:
+def _legal(tags: Sequence[int], begin: Bools, end: Bools) -> bool:
     before = OUTSIDE
     for token, tag in enumerate(tags):
         inside = tag > OUTSIDE and tag % 2 == 0
         if inside and before not in (tag, tag - 1):
             return False
-        if not inside and ((before > OUTSIDE and not end[token - 1]) or (tag > OUTSIDE and not begin[token])):
+        if not inside and before > OUTSIDE and not end[token - 1, (before - 1) // 2]:
+            return False
+        if not inside and tag > OUTSIDE and not begin[token, (tag - 1) // 2]:
             return False
         before = tag
-    return before == OUTSIDE or end[-1]
+    return before == OUTSIDE or bool(end[-1, (before - 1) // 2])
 
 
 def log_softmax(logits: Any) -> Floats:

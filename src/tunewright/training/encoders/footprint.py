@@ -25,6 +25,7 @@ from tunewright.models.tokenizer import TextTokenizer
 from tunewright.tasks import Example, task_of
 from tunewright.tasks.base import chunked
 from tunewright.training.encoders.rows import require_short, window_for
+from tunewright.training.encoders.settings import reads_lines
 from tunewright.training.loop.encode import Row
 from tunewright.training.planning.batches import BATCHES, DrawnBatches
 from tunewright.training.planning.footprint import Footprint
@@ -106,7 +107,7 @@ def encoder_examples(spec: Spec, *parts: Sequence[Example]) -> list[list[Example
     """
     folder, window = encoder_window(spec.model, spec.folder)
     most, _ = window_for(spec, window)
-    tokenizer = TextTokenizer(folder)
+    tokenizer = TextTokenizer(folder, line_ends=reads_lines(spec, parts[0]))
     task, count = task_of(spec.task).within(most - tokenizer.frame), token_counter(tokenizer)
     return [chunked(task, part, count) for part in parts]
 
@@ -122,7 +123,7 @@ def draw_encoder_batches(spec: Spec, examples: Sequence[Example]) -> DrawnBatche
     """
     folder, window = encoder_window(spec.model, spec.folder)
     most, key = window_for(spec, window)
-    tokenizer = TextTokenizer(folder)
+    tokenizer = TextTokenizer(folder, line_ends=reads_lines(spec, examples))
     rows: list[Row] = [{"input_ids": tokenizer.encode_framed(example.request)} for example in examples]
     lengths = [len(row["input_ids"]) for row in rows]
     require_short(examples, lengths, most, key)

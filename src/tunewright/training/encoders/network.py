@@ -31,7 +31,8 @@ HEAD, ABOUT = "head.safetensors", "head.json"
 _DROPOUT_IN_ATTENTION = ("attention_probs_dropout_prob", "attention_dropout")
 """Architectures' names of dropout in attention, which is turned off: dropout between layers is enough, and torch's
 fast attention on a CPU has no dropout."""
-_COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZER = "tokenizer.json"
+_COPIED = (_TOKENIZER, "tokenizer_config.json", "special_tokens_map.json")
 
 
 class Network(nn.Module):  # type: ignore[misc, unused-ignore]
@@ -211,6 +212,8 @@ def copy_beside(base: LocalEncoder, target: Path) -> None:
     for name in _COPIED:
         if (base.folder / name).is_file():
             shutil.copy(base.folder / name, target / name)
+    if base.line_ends:
+        (target / _TOKENIZER).write_text(base.tokenizer().as_json(), "utf-8")
     if (base.folder / POOLING).is_file():
         (target / POOLING).parent.mkdir(exist_ok=True)
         shutil.copy(base.folder / POOLING, target / POOLING)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tunewright.config import Spec
+from tunewright.models.line_ends import LINE_END
+from tunewright.tasks import Example
 
 _BATCH, _FEW_BATCH, _FEW_DOCUMENTS = 32, 8, 500
 """Texts in a batch, and in a batch of records with few documents, which would otherwise have too few steps to learn
 what marks a field. Labels with few texts did not gain from smaller batches (docs/encoders.md)."""
+_LINES = 0.5
+"""The share of texts with several lines from which a line's end is a token."""
 _OWN = {"head_lr", "label_smoothing", "consistency"}
 """Settings that only encoders have."""
 
@@ -27,3 +33,9 @@ def for_encoder(spec: Spec, texts: int) -> Spec:
         "gradient_checkpointing": False,
     }
     return spec.model_copy(update={"train": spec.train.model_copy(update=changes)})
+
+
+def reads_lines(spec: Spec, examples: Sequence[Example]) -> bool:
+    """Whether a line's end is a token: for records, if enough training texts have several lines to learn it from."""
+    lines = sum(LINE_END in example.request.strip() for example in examples)
+    return spec.task.kind == "extract" and lines >= _LINES * max(len(examples), 1)

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,7 +29,7 @@ from tunewright.training.encoders.network import HEAD, Network
 from tunewright.training.encoders.objectives import Objective, OneLabel, objective_of
 from tunewright.training.encoders.refusals import refusal
 from tunewright.training.encoders.rows import encoded, window_for
-from tunewright.training.encoders.settings import for_encoder
+from tunewright.training.encoders.settings import for_encoder, reads_lines
 from tunewright.training.encoders.trainer import build_encoder_trainer
 from tunewright.training.loop.encode import IGNORED, Row
 from tunewright.training.loop.soup_training import ADAPTER, Soup
@@ -121,7 +122,8 @@ def _prepared(spec: Spec, split: Path, home: Path) -> tuple[Soup, Objective]:
         raise error
     base, task, dataset = resolve_encoder(spec.model, spec.folder), task_of(spec.task), load_dataset(split)
     spec = for_encoder(spec, len(dataset.train))
-    tokenizer, (window, key) = TextTokenizer(base.folder), window_for(spec, base.window)
+    base = replace(base, line_ends=reads_lines(spec, dataset.train))
+    tokenizer, (window, key) = base.tokenizer(), window_for(spec, base.window)
     task = task.within(window - tokenizer.frame)
     objective = objective_of(task, spec.train.encoder, dataset.train, tokenizer)
     rows_read = with_copies(spec, dataset.train)
@@ -169,7 +171,7 @@ class EncoderPart(ValidationPart):
 def _audit(objective: Objective, rows: Sequence[Row], base: LocalEncoder) -> list[str]:
     """The audit's lines: the first rows as the encoder reads them, the texts' lengths, the rarest target, and how a
     text becomes one vector if it does."""
-    tokenizer = TextTokenizer(base.folder)
+    tokenizer = base.tokenizer()
     pooled = [] if objective.per_token else [f"a text's vector is {_POOLED[base.pooling]}"]
     lines = [f"{tokenizer.decode(row['input_ids'])} → {objective.describe(row)}" for row in rows[:_AUDITED]]
     lengths = sorted(len(row["input_ids"]) for row in rows)
